@@ -1,0 +1,47 @@
+"""What can run here: `reference` (plain Python), `cpu` (Numba), `cuda` (CuPy), and why something cannot."""
+
+from __future__ import annotations
+
+import importlib.util
+
+BACKENDS = ("reference", "cpu", "cuda")
+
+
+class BackendUnavailable(RuntimeError):
+    """A backend that this machine, or this kernel, cannot run. The text names the missing piece and the cure."""
+
+
+def why_not(backend: str) -> str | None:
+    """Return None where `backend` can run on this machine, else the reason with its cure."""
+    if backend == "reference":
+        return None
+    if backend == "cpu":
+        if importlib.util.find_spec("numba") is None:
+            return "numba is not installed: run `pip install numba`"
+        return None
+    if backend == "cuda":
+        if importlib.util.find_spec("cupy") is None:
+            return "cupy is not installed: run `pip install 'powsim[cuda12]'` (CUDA 13: `powsim[cuda13]`)"
+        import cupy
+
+        # With no driver cupy imports silently and fails at the first call, so ask.
+        if not cupy.is_available():
+            return "no CUDA device or driver was found (`nvidia-smi` tells which): use backend='cpu'"
+        return None
+    raise ValueError(f"unknown backend {backend!r}: choose one of auto, {', '.join(BACKENDS)}")
+
+
+def resolve(backend: str, offered: tuple[str, ...]) -> str:
+    """Return the backend to run: `backend` itself if it can, or for "auto" the fastest that can.
+
+    `offered` holds the twins that the calling kernel has, slowest first.
+    Raises ValueError for an unknown name and BackendUnavailable for one that cannot run.
+    """
+    if backend == "auto":
+        return next(name for name in reversed(offered) if why_not(name) is None)
+    reason = why_not(backend)
+    if reason is None and backend not in offered:
+        reason = f"this kernel has no {backend} twin yet: use one of auto, {', '.join(offered)}"
+    if reason is not None:
+        raise BackendUnavailable(f"backend {backend!r} cannot run: {reason}")
+    return backend
