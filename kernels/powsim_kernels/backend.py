@@ -32,13 +32,15 @@ def why_not(backend: str) -> str | None:
 
 
 def resolve(backend: str, offered: tuple[str, ...]) -> str:
-    """Return the backend to run: `backend` itself if it can, or for "auto" the fastest that can.
+    """Return the backend to run: `backend` itself if it can, or for "auto" the fastest compiled one that can.
 
-    `offered` holds the twins that the calling kernel has, slowest first.
+    `offered` holds the twins that the calling kernel has, slowest first. The reference runs only where it is asked
+    for: a silent fall-back would be a thousand times slower.
     Raises ValueError for an unknown name and BackendUnavailable for one that cannot run.
     """
     if backend == "auto":
-        return next(name for name in reversed(offered) if why_not(name) is None)
+        compiled = [name for name in reversed(offered) if name != "reference"]
+        return next((name for name in compiled if why_not(name) is None), None) or resolve(compiled[-1], offered)
     reason = why_not(backend)
     if reason is None and backend not in offered:
         reason = f"this kernel has no {backend} twin yet: use one of auto, {', '.join(offered)}"

@@ -1,0 +1,30 @@
+"""The hot loops of powsim, usable alone: `mine`, `verify`, `sha256`, `vote_cost`, `philox`, `uniform`, `geometric`.
+
+Every kernel is one folder with the same rooms: `contract` (checks, documentation, dispatch), `reference` (plain
+loops, the specification) and its twins (`cpu` by Numba). Twins load when they are first used: importing this
+package costs NumPy.
+"""
+
+from powsim_kernels.backend import BACKENDS, BackendUnavailable, why_not
+from powsim_kernels.geometric import geometric
+from powsim_kernels.philox import philox, uniform
+from powsim_kernels.sha256 import MineProgress, MineResult, mine, sha256, target_limit, verify
+from powsim_kernels.votecost import VoteCost, default_orders, vote_cost
+
+__all__ = [
+    "BACKENDS",
+    "BackendUnavailable",
+    "MineProgress",
+    "MineResult",
+    "VoteCost",
+    "default_orders",
+    "geometric",
+    "mine",
+    "philox",
+    "sha256",
+    "target_limit",
+    "uniform",
+    "verify",
+    "vote_cost",
+    "why_not",
+]

@@ -1,0 +1,59 @@
+"""powsim: who pays what, when an ML API charges each query a proof-of-work puzzle priced by what it leaks.
+
+>>> import powsim
+>>> result = powsim.simulate(powsim.load_scenario("default"))
+>>> groups = powsim.summarise(result)
+
+The names below load on first use, so that `import powsim` costs NumPy at most.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from powsim.conclusions import findings as findings
+    from powsim.devices import Device as Device
+    from powsim.devices import catalogue as catalogue
+    from powsim.engine import Result as Result
+    from powsim.engine import simulate as simulate
+    from powsim.ledger import Ledger as Ledger
+    from powsim.ledger import Service as Service
+    from powsim.policy import Policy as Policy
+    from powsim.scenario import Scenario as Scenario
+    from powsim.scenario import ScenarioError as ScenarioError
+    from powsim.scenario import load_scenario as load_scenario
+    from powsim.scenario import parse_scenario as parse_scenario
+    from powsim.summary import GroupSummary as GroupSummary
+    from powsim.summary import summarise as summarise
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Device": "devices",
+    "GroupSummary": "summary",
+    "Ledger": "ledger",
+    "Policy": "policy",
+    "Result": "engine",
+    "Scenario": "scenario",
+    "ScenarioError": "scenario",
+    "Service": "ledger",
+    "catalogue": "devices",
+    "findings": "conclusions",
+    "load_scenario": "scenario",
+    "parse_scenario": "scenario",
+    "simulate": "engine",
+    "summarise": "summary",
+}
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"powsim.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'powsim' has no attribute '{name}'")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,189 @@
+"""The subcommands. Each loads what it needs when it runs, so that --help stays quick."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from powsim import __version__
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="powsim")
+def cli() -> None:
+    """Simulate who pays what when an ML API charges each query a proof-of-work puzzle priced by what it leaks."""
+
+
+@cli.command()
+@click.argument("scenario", required=False)
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change the scenario: policy.name=fixed")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), help="Replace the scenario's seed.")
+@click.option("--out", type=click.Path(path_type=Path), help="Results folder [powsim-results/NAME-ID-sSEED].")
+@click.option("--no-save", is_flag=True, help="Write no results.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@click.option("--backend", type=click.Choice(["auto", "reference", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs]; results do not depend on it.")
+def run(
+    scenario: str | None,
+    overrides: tuple[str, ...],
+    seed: int | None,
+    out: Path | None,
+    no_save: bool,
+    as_json: bool,
+    backend: str,
+    threads: int | None,
+) -> None:
+    """Simulate SCENARIO: a TOML file, or a shipped one (`powsim init --list`); the default one if left out."""
+    from powsim.cli.running import run_scenario
+
+    if out is not None and no_save:
+        raise click.UsageError("--out and --no-save exclude each other.")
+    run_scenario(scenario, list(overrides), seed, out, not no_save, as_json, backend, threads)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print Table 2 as a list of objects.")
+def paper(as_json: bool) -> None:
+    """Recompute the published study: every PoW time of the paper's Table 2, as released and corrected."""
+    from powsim import paper as study
+
+    if as_json:
+        click.echo(json.dumps([row.as_dict() for row in study.table2()], indent=1))
+        return
+    from rich.console import Console
+
+    from powsim.checks import published_checks
+    from powsim.report.terminal import checks_table, paper_table, wide
+
+    console = wide(Console())
+    console.print(paper_table(study.table2(), "Table 2 of Dziedzic et al., ICLR 2022: time with puzzles"))
+    console.print(
+        "recomputed: released rules on the released traces, one price in seconds per row, no hash computed.\n"
+        "corrected: a puzzle per request of 64, only for cost above expectation, exact log2 bits, queries counted "
+        "right.\n",
+        style="dim",
+    )
+    console.print(paper_table(study.caption_claims(), "The caption: 'EntropyRev and WorstCase give the same'"))
+    console.print()
+    console.print(checks_table(published_checks()))
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--kind", help="Only this kind, e.g. phone or gpu-node.")
+@click.option("--family", help="Only this puzzle family.")
+@click.option("--search", help="Only devices whose name, title or note has this text.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
+def devices(names: tuple[str, ...], kind: str | None, family: str | None, search: str | None, as_json: bool) -> None:
+    """List the devices that can solve puzzles, or explain the ones NAMEd: rates, watts, dollars and their sources."""
+    from dataclasses import asdict
+
+    from powsim.devices import KINDS, catalogue, closest, source_text
+
+    known = catalogue()
+    for name in names:
+        if name not in known:
+            near = closest(name, known)
+            hint = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"unknown device '{name}'.{hint}")
+    if kind is not None and kind not in KINDS:
+        raise click.UsageError(f"unknown kind '{kind}': choose one of {', '.join(KINDS)}.")
+    families = sorted({device.family for device in known.values()})
+    if family is not None and family not in families:
+        raise click.UsageError(f"unknown family '{family}': choose one of {', '.join(families)}.")
+    text = (search or "").lower()
+    chosen = [
+        device
+        for device in known.values()
+        if (not names or device.name in names)
+        and kind in (None, device.kind)
+        and family in (None, device.family)
+        and text in f"{device.name} {device.title} {device.note}".lower()
+    ]
+    if as_json:
+        found = [{**asdict(device), "citation": source_text(device.source)} for device in chosen]
+        click.echo(json.dumps(found, indent=1))
+        return
+    from rich.console import Console
+
+    from powsim.report.terminal import devices_table, explain_device, wide
+
+    console = wide(Console())
+    if names:
+        for device in chosen:
+            console.print(explain_device(device))
+            console.print()
+    else:
+        console.print(devices_table(chosen))
+        console.print(f"{len(chosen)} devices; `powsim devices NAME` explains one", style="dim")
+
+
+@cli.command()
+@click.argument("name", default="my-scenario")
+@click.option("--from", "template", help="Shipped scenario to start from [default].")
+@click.option("--list", "listing", is_flag=True, help="List the shipped scenarios.")
+def init(name: str, template: str | None, listing: bool) -> None:
+    """Write NAME.toml, a commented scenario to start from. A shipped NAME is copied as it is."""
+    from powsim.scenario import shipped
+
+    scenarios = shipped()
+    if listing:
+        for key, text in scenarios.items():
+            comment = next(line for line in text.splitlines() if line.startswith("description"))
+            click.echo(f"{key:12} {comment.partition('=')[2].strip().strip(chr(34))}")
+        return
+    target = Path(name if name.endswith(".toml") else f"{name}.toml")
+    source = template or (target.stem if target.stem in scenarios else "default")
+    if source not in scenarios:
+        raise click.UsageError(f"unknown scenario '{source}': choose one of {', '.join(scenarios)}.")
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(scenarios[source])
+    except FileExistsError:
+        raise click.UsageError(f"{target} exists: choose another NAME or remove it.") from None
+    except OSError as error:
+        raise click.UsageError(f"cannot write {target}: {error.strerror}.") from None
+    click.echo(f"wrote {target}, from '{source}'; run it with: powsim run {target}", err=True)
+
+
+@cli.command()
+@click.argument("challenge")
+@click.option("--bits", type=click.FloatRange(0, 64), required=True, help="Difficulty, log2 of the expected hashes.")
+@click.option("--hex", "as_hex", is_flag=True, help="CHALLENGE is hexadecimal bytes, not text.")
+@click.option("--verify", "nonce", type=click.IntRange(0, 2**64 - 1), help="Check this nonce instead of mining.")
+@click.option("--start", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="First nonce to try.")
+@click.option("--limit", type=click.IntRange(1, 2**64), help="Most nonces to try.")
+@click.option("--backend", default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs].")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def mine(
+    challenge: str,
+    bits: float,
+    as_hex: bool,
+    nonce: int | None,
+    start: int,
+    limit: int | None,
+    backend: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Solve a puzzle for real: the lowest nonce X with SHA-256(CHALLENGE || X) below 2^(256-bits); or check one.
+
+    X is 8 bytes, big-endian. Exit code 1: the nonce is wrong, or none was found within --limit.
+    """
+    from powsim.cli.mining import mine_one, verify_one
+
+    try:
+        message = bytes.fromhex(challenge) if as_hex else challenge.encode()
+    except ValueError:
+        raise click.UsageError(f"'{challenge}' is not hexadecimal.") from None
+    try:
+        if nonce is not None:
+            code = verify_one(message, nonce, bits, backend, as_json)
+        else:
+            code = mine_one(message, bits, start, limit, backend, threads, as_json)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    raise click.exceptions.Exit(code)

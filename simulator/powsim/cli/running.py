@@ -1,0 +1,120 @@
+"""`powsim run`: progress on stderr, headlines on stdout, results in a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from powsim import results
+from powsim.conclusions import findings
+from powsim.engine import Result, simulate
+from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
+from powsim.scenario import load_scenario
+from powsim.summary import GroupSummary, summarise
+
+QUIET_S = 1.0  # work that ends sooner shows no progress bar
+
+
+def run_scenario(
+    source: str | None,
+    overrides: list[str],
+    seed: int | None,
+    out: Path | None,
+    save: bool,
+    as_json: bool,
+    backend: str,
+    threads: int | None,
+) -> None:
+    """Load, simulate, write, print. Nothing is written before the scenario and the folder are known to be good."""
+    scenario = load_scenario(source, overrides)
+    used = scenario.seed if seed is None else seed
+    target = out or Path("powsim-results") / f"{scenario.name}-{scenario.id}-s{used}"
+    errors = Console(stderr=True)
+    with results.staged(target) if save else contextlib.nullcontext() as folder:
+        begin = time.perf_counter()
+        try:
+            with _progress(errors) as report:
+                result = simulate(scenario, seed=used, backend=backend, threads=threads, progress=report)
+        except ValueError as error:
+            raise click.ClickException(str(error)) from None
+        spent = time.perf_counter() - begin
+        groups = summarise(result)
+        if folder is not None:
+            results.write(folder, result, groups, _pages(errors))
+    if as_json:
+        click.echo(json.dumps(results.document(result, groups), indent=1))
+    else:
+        _show(wide(Console()), result, groups)
+    where = f"; results in {target}" if save else ""
+    errors.print(f"simulated in {spent:.1f} s{where}", style="dim", highlight=False, soft_wrap=True)
+
+
+def _pages(errors: Console) -> Callable[[Path, Result, list[GroupSummary]], list[Path]] | None:
+    """Return what writes the page and the picture, or None, saying so, where [report] is not installed."""
+    if importlib.util.find_spec("plotly") is None or importlib.util.find_spec("matplotlib") is None:
+        errors.print("no HTML page: run `pip install 'powsim[report]'` for it", style="dim")
+        return None
+    from powsim.report.html import write_html
+    from powsim.report.picture import write_png
+
+    def pages(folder: Path, result: Result, groups: list[GroupSummary]) -> list[Path]:
+        return [
+            write_html(folder / "report.html", result, groups),
+            write_png(folder / "report.png", result, groups),
+        ]
+
+    return pages
+
+
+def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
+    scenario = result.scenario
+    about = f" {scenario.id}, seed {result.seed}: {scenario.description or scenario.service.dataset}"
+    console.print(Text.assemble((scenario.name, "bold"), about))
+    for table in groups_tables(groups, console.width):
+        console.print(table)
+    console.print(GROUPS_FOOTNOTE, style="dim", highlight=False)
+    console.print()
+    for sentence in findings(groups):
+        console.print(Text(sentence))
+    checks = results.checks_of(result)
+    if checks:
+        console.print()
+        console.print(checks_table(checks))
+
+
+@contextlib.contextmanager
+def _progress(errors: Console) -> Iterator[Callable[[str, float], None]]:
+    """Yield a callback that draws a bar once the work has taken a second."""
+    begin = time.perf_counter()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(),
+        console=errors,
+        transient=True,
+    )
+    task = bar.add_task("simulating", total=1.0)
+    started = False
+
+    def report(name: str, done: float) -> None:
+        nonlocal started
+        if not started and time.perf_counter() - begin > QUIET_S:
+            bar.start()
+            started = True
+        bar.update(task, completed=done, description=name)
+
+    try:
+        yield report
+    finally:
+        if started:
+            bar.stop()

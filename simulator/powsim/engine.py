@@ -1,0 +1,218 @@
+"""The whole chain, group by group: identities -> cost -> ledger -> policy -> puzzles -> tries -> clock -> outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powsim.clock import finish_times
+from powsim.groups import Group, curve_for, groups_of, service_of
+from powsim.ledger import Ledger, Service, due_points
+from powsim.meter import CostCurve, cost_bounds, spread_cost
+from powsim.outcome import Outcome
+from powsim.policy import Policy
+from powsim.population import TRIES, Identities
+from powsim.puzzle import puzzles_for
+from powsim.scenario import PuzzleSpec, Scenario
+from powsim_kernels import geometric
+
+CELLS = 1 << 19
+"""Identities x puzzles held at once: 4 MiB per array."""
+
+Progress = Callable[[str, float], None]
+"""Called with the group at work and the share of all work done, 0..1."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A simulated scenario."""
+
+    scenario: Scenario
+    seed: int
+    service: Service
+    groups: tuple[Group, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    seed: int | None = None,
+    backend: str = "auto",
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Return the outcome of every identity of the scenario.
+
+    seed replaces the scenario's. The same scenario and seed give the same numbers with any number of threads.
+    Raises ValueError for a policy that returns impossible work, BackendUnavailable for a backend that cannot run.
+    """
+    seed = scenario.seed if seed is None else seed
+    if not 0 <= seed < 2**63:
+        raise ValueError(f"seed={seed} does not fit: give 0 to 2^63-1")
+    service, policy = service_of(scenario), scenario.policy_object
+    groups = groups_of(scenario)
+    drawn = [group.draw(seed, backend) for group in groups]
+    every = policy.queries_per_puzzle or service.batch
+    cells = [int((-(-identities.queries // every)).sum()) for _, identities in drawn]
+    done, outcomes = 0, []
+    for group, (key, identities), size in zip(groups, drawn, cells, strict=True):
+
+        def report(part: int, name: str = group.name, before: int = done) -> None:
+            if progress is not None:
+                progress(name, (before + part) / sum(cells))
+
+        run = _Run(group, service, policy, scenario.puzzle, curve_for(scenario, group.trace), key, backend, threads)
+        outcomes.append(run.outcome(identities, scenario.prices.electricity_usd_per_kwh, report))
+        done += size
+    return Result(scenario, seed, service, tuple(groups), tuple(outcomes))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One group's way through the stages."""
+
+    group: Group
+    service: Service
+    policy: Policy
+    puzzle: PuzzleSpec
+    curve: CostCurve
+    key: int
+    backend: str
+    threads: int | None
+
+    @property
+    def every(self) -> int:
+        return self.policy.queries_per_puzzle or self.service.batch
+
+    def ledger(self, identities: Identities) -> Ledger:
+        """Return the ledgers of some identities, as wide as the longest of them."""
+        columns = int((-(-identities.queries // self.every)).max())
+        queries, asked, due = due_points(identities.queries, self.every, self.policy.partial_puzzle, columns)
+        if np.any(identities.shift) or np.any(identities.drift):
+            bounds = cost_bounds(self.service.dataset)
+            cost = spread_cost(self.curve, queries, identities.shift, identities.drift, bounds)
+        else:
+            cost = self.curve(queries)
+        return Ledger(queries, asked, cost, due)
+
+    def work(self, ledger: Ledger) -> NDArray[np.float64]:
+        """Return what the policy asks, nothing where no puzzle is due."""
+        work = np.asarray(self.policy.price(ledger, self.service), dtype=np.float64)
+        if work.shape != ledger.cost.shape:
+            raise ValueError(f"the policy returned work of shape {work.shape} for a ledger of {ledger.cost.shape}")
+        return np.where(ledger.due, work, 0.0)
+
+    def outcome(self, identities: Identities, usd_per_kwh: float, report: Callable[[int], None]) -> Outcome:
+        """Return the outcome of every identity, in order."""
+        # Identities whose costs cannot differ share one ledger row: a campaign's repetitions are priced once.
+        if np.any(identities.shift) or np.any(identities.drift):
+            first, row_of = np.arange(len(identities.queries)), np.arange(len(identities.queries))
+        else:
+            _, first, row_of = np.unique(identities.queries, return_index=True, return_inverse=True)
+        # Rows of like length stay together, so that little of a chunk is padding.
+        first_by_length = np.argsort(identities.queries[first], kind="stable")
+        members = np.argsort(row_of, kind="stable")
+        starts = np.searchsorted(row_of[members], np.arange(len(first) + 1))
+        parts: list[Outcome] = []
+        where: list[NDArray[np.int64]] = []
+        done = 0
+        for rows in _chunks(-(-identities.queries[first[first_by_length]] // self.every)):
+            chosen = first_by_length[rows]
+            ledger = self.ledger(identities.rows(first[chosen]))
+            work = self.work(ledger)
+            chance = puzzles_for(work, self.puzzle.family, self.puzzle.sub_puzzles).probability
+            local = np.repeat(np.arange(len(chosen)), starts[chosen + 1] - starts[chosen])
+            index = np.concatenate([members[starts[row] : starts[row + 1]] for row in chosen])
+            step = max(1, CELLS // chance.shape[1])
+            for begin in range(0, len(index), step):
+                here, ledger_row = index[begin : begin + step], local[begin : begin + step]
+                parts.append(self._solve(identities.rows(here), ledger, work, chance, ledger_row, usd_per_kwh))
+                where.append(here)
+                done += int(parts[-1].puzzles.sum())
+                report(done)
+        order = np.argsort(np.concatenate(where), kind="stable")
+        names = Outcome.__dataclass_fields__
+        return Outcome(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in names))
+
+    def _solve(
+        self,
+        identities: Identities,
+        ledger: Ledger,
+        work: NDArray[np.float64],
+        chance: NDArray[np.float64],
+        row: NDArray[np.int64],
+        usd_per_kwh: float,
+    ) -> Outcome:
+        """Return the outcome of identities whose ledgers are the given rows."""
+        tries = geometric(
+            chance[row],
+            key=self.key,
+            stream=TRIES,
+            identity=identities.identity,
+            replica=identities.replica,
+            draws=self.puzzle.sub_puzzles,
+            backend=self.backend,
+            threads=self.threads,
+        )
+        if float(work[row].sum(axis=1).max()) > 2.0**58:
+            raise ValueError("one identity would need more than 2^58 hashes: lower the policy's price or cap it")
+        hashes = tries.sum(axis=1, dtype=np.uint64)
+        solve_s = hashes / identities.rate_hz
+        service_s = np.asarray(identities.queries * self.service.seconds_per_query, dtype=np.float64)
+        watts = np.array([device.watts for device in self.group.devices])[identities.device]
+        rent = np.array([-1.0 if d.usd_per_h is None else d.usd_per_h for d in self.group.devices])[identities.device]
+        energy_j = solve_s * watts
+        return Outcome(
+            identity=identities.identity,
+            replica=identities.replica,
+            device=identities.device,
+            rate_hz=identities.rate_hz,
+            queries=identities.queries,
+            cost=ledger.cost[row, -1],
+            puzzles=(work > 0).sum(axis=1)[row],
+            work=work.sum(axis=1)[row],
+            hashes=hashes,
+            inference_s=np.asarray(
+                identities.queries * (self.service.inference_s / self.service.batch), dtype=np.float64
+            ),
+            service_s=service_s,
+            solve_s=solve_s,
+            elapsed_s=self._elapsed(identities, ledger, tries, row, service_s + solve_s),
+            energy_j=energy_j,
+            cost_usd=np.where(rent >= 0, rent * solve_s / 3600, energy_j / 3.6e6 * usd_per_kwh),
+        )
+
+    def _elapsed(
+        self,
+        identities: Identities,
+        ledger: Ledger,
+        tries: NDArray[np.uint64],
+        row: NDArray[np.int64],
+        busy_s: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Return seconds to the last answer: `busy_s` for callers who never pause, else by the clock."""
+        pause = self.group.spec.request_every_s
+        if pause == 0:
+            return busy_s
+        asked, queries = ledger.asked[row], ledger.queries[row]
+        arrival = (queries - asked) / self.service.batch * pause
+        duration = asked * self.service.seconds_per_query + tries / identities.rate_hz[:, None]
+        last = (-(-identities.queries // self.every) - 1)[:, None]
+        return np.asarray(np.take_along_axis(finish_times(arrival, duration), last, axis=1)[:, 0])
+
+
+def _chunks(columns: NDArray[np.int64]) -> list[slice]:
+    """Return slices over rows of the given (rising) lengths so that each holds about CELLS cells, padding included."""
+    chunks, begin = [], 0
+    while begin < len(columns):
+        # Lengths rise, so the last row of a chunk sets its width.
+        ahead = columns[begin : begin + CELLS]
+        wide = np.arange(1, len(ahead) + 1) * np.maximum(ahead, 1)
+        end = begin + max(1, int(np.searchsorted(wide, CELLS, side="right")))
+        chunks.append(slice(begin, end))
+        begin = end
+    return chunks

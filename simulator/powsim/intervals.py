@@ -1,0 +1,65 @@
+"""95 % intervals for the headlines, none of which assumes a bell curve except the one for sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtrik, betaincinv
+
+LEVEL = 0.95
+TAIL = (1 - LEVEL) / 2
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A number with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def as_dict(self) -> dict[str, float]:
+        """Return {"value", "low", "high"}."""
+        return {"value": self.value, "low": self.low, "high": self.high}
+
+
+def quantile(sample: NDArray[np.float64], q: float) -> Headline:
+    """Return a sample quantile with the order statistics that enclose the true one in at least 95 % of samples.
+
+    The number of values below the true quantile is binomial, whatever the law (David & Nagaraja, section 7.1).
+    """
+    ordered = np.sort(sample)
+    n = len(ordered)
+    low = int(np.ceil(bdtrik(TAIL, n, q))) - 1
+    high = int(np.ceil(bdtrik(1 - TAIL, n, q)))
+    return Headline(float(np.quantile(ordered, q)), float(ordered[max(low, 0)]), float(ordered[min(high, n - 1)]))
+
+
+def share(hits: int, n: int) -> Headline:
+    """Return hits / n with the Clopper-Pearson interval."""
+    low = 0.0 if hits == 0 else float(betaincinv(hits, n - hits + 1, TAIL))
+    high = 1.0 if hits == n else float(betaincinv(hits + 1, n - hits, 1 - TAIL))
+    return Headline(hits / n, low, high)
+
+
+def total(sample: NDArray[np.float64]) -> Headline:
+    """Return the sum over a sampled population, with the normal interval of the sum of n independent users."""
+    value = float(np.sum(sample))
+    half = 1.959963984540054 * float(np.std(sample)) * len(sample) ** 0.5
+    return Headline(value, max(value - half, 0.0), value + half)
+
+
+def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Headline:
+    """Return sum(numerator) / sum(denominator) over users, with the delta-method interval."""
+    below = float(np.sum(denominator))
+    value = float(np.sum(numerator)) / below
+    half = 1.959963984540054 * float(np.sqrt(np.sum((numerator - value * denominator) ** 2))) / below
+    return Headline(value, value - half, value + half)
+
+
+def replicas(sample: NDArray[np.float64]) -> Headline:
+    """Return the median over repetitions, and the range in which the central 95 % of them fall."""
+    low, middle, high = np.quantile(sample, (TAIL, 0.5, 1 - TAIL))
+    return Headline(float(middle), float(low), float(high))

@@ -1,0 +1,117 @@
+"""Who calls: arrays of identities drawn from populations and campaigns.
+
+Every number is drawn by address (key of the group, identity, replica), so that it does not depend on how many
+identities there are, in which chunks they are simulated, or which other groups the scenario has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from powsim.devices import Device
+from powsim_kernels import uniform
+
+# Streams of a group's key: one per quantity.
+VOLUME, DEVICE, RATE, SHIFT, DRIFT, TRIES = range(6)
+
+
+@dataclass(frozen=True)
+class Volume:
+    """Queries per user: log-normal, cut to 1..maximum."""
+
+    median: float
+    sigma: float  # standard deviation of ln(queries)
+    maximum: int
+
+
+@dataclass(frozen=True)
+class Identities:
+    """Accounts of one group, one row each."""
+
+    identity: NDArray[np.int64]  # [A] number within the group (within the campaign)
+    replica: NDArray[np.int64]  # [A] which repetition of the campaign; 0 for a population
+    queries: NDArray[np.int64]  # [A]
+    device: NDArray[np.int64]  # [A] index into the group's devices
+    rate_hz: NDArray[np.float64]  # [A] hash rate of this identity's device
+    shift: NDArray[np.float64]  # [A] relative difference of this user's costs from the trace
+    drift: NDArray[np.float64]  # [A] relative change of cost per 10,000 queries
+
+    def rows(self, index: NDArray[np.int64]) -> Identities:
+        """Return the given rows."""
+        return Identities(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
+
+def group_key(seed: int, group: str) -> int:
+    """Return the 64-bit Philox key of a group: the head of SHA-256("powsim/<seed>/<group>")."""
+    return int.from_bytes(hashlib.sha256(f"powsim/{seed}/{group}".encode()).digest()[:8], "big")
+
+
+def _rates(devices: list[Device], device: NDArray[np.int64], u: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return rates drawn log-uniformly between a device's low and high."""
+    low = np.array([d.rate_low_hz for d in devices])[device]
+    high = np.array([d.rate_high_hz for d in devices])[device]
+    return np.asarray(low * (high / low) ** u)
+
+
+def draw_population(
+    key: int,
+    identities: int,
+    devices: list[Device],
+    shares: list[float],
+    volume: Volume,
+    *,
+    mean_shift: float,
+    mean_shift_sd: float,
+    drift_sd: float,
+    backend: str = "auto",
+) -> Identities:
+    """Return `identities` users: device by share, rate within its range, volume, and how their data differs."""
+    who = np.arange(identities, dtype=np.int64)
+
+    def u(stream: int) -> NDArray[np.float64]:
+        return uniform(who, key=key, stream=stream, backend=backend)
+
+    def normal(stream: int) -> NDArray[np.float64]:
+        # u is in (0, 1]; half a step down keeps ndtri finite at 1.
+        return np.asarray(ndtri(u(stream) - 2.0**-54))
+
+    edges = np.cumsum(shares)
+    device = np.minimum(np.searchsorted(edges, u(DEVICE) * edges[-1]), len(devices) - 1)
+    size = np.rint(volume.median * np.exp(volume.sigma * normal(VOLUME)))
+    return Identities(
+        identity=who,
+        replica=np.zeros_like(who),
+        queries=np.clip(size, 1, volume.maximum).astype(np.int64),
+        device=device.astype(np.int64),
+        rate_hz=_rates(devices, device, u(RATE)),
+        shift=mean_shift + mean_shift_sd * normal(SHIFT),
+        drift=drift_sd * normal(DRIFT),
+    )
+
+
+def draw_campaign(
+    key: int, queries: int, accounts: int, replicas: int, device: Device, *, backend: str = "auto"
+) -> Identities:
+    """Return `replicas` repetitions of a campaign that splits `queries` over `accounts` as evenly as it can.
+
+    The accounts of one repetition share one device, so its rate is drawn once per repetition.
+    """
+    replica = np.repeat(np.arange(replicas, dtype=np.int64), accounts)
+    account = np.tile(np.arange(accounts, dtype=np.int64), replicas)
+    one = np.zeros(replicas, np.int64)
+    rate = _rates([device], one, uniform(one, key=key, stream=RATE, replica=np.arange(replicas), backend=backend))
+    zeros = np.zeros(len(replica))
+    return Identities(
+        identity=account,
+        replica=replica,
+        queries=queries // accounts + (account < queries % accounts),
+        device=np.zeros(len(replica), np.int64),
+        rate_hz=rate[replica],
+        shift=zeros,
+        drift=zeros,
+    )

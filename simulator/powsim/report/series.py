@@ -1,0 +1,120 @@
+"""What the figures show, as arrays: page and picture draw the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powsim import study
+from powsim.devices import Device
+from powsim.engine import Result
+from powsim.groups import curve_for
+from powsim.ledger import Ledger, due_points
+from powsim.scenario import Scenario
+from powsim.summary import GroupSummary
+
+PAPER_SOLVER = "paper-python-solver"
+LEAST_QUERIES = 1000.0  # accuracy curves start where every published series has been trained at least once
+COST_QUERIES = 10_000.0
+
+
+@dataclass(frozen=True)
+class AccuracyCurve:
+    """Accuracy of the stolen model against time, in expectation, for one account."""
+
+    trace: str
+    device: str | None  # None: without puzzles
+    time_s: NDArray[np.float64]
+    accuracy_pct: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class CostLine:
+    """Summed privacy cost against queries, less what a standard user is expected to cost."""
+
+    trace: str
+    queries: NDArray[np.float64]
+    excess: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SlowdownCurve:
+    """Share of a device's honest users whose slowdown exceeds x."""
+
+    population: str
+    device: str
+    slowdown: NDArray[np.float64]  # rising
+    share_above: NDArray[np.float64]  # falling
+
+
+def traces_of(scenario: Scenario) -> list[str]:
+    """Return the published traces that the scenario uses, populations first, each once."""
+    used = [spec.trace for spec in (*scenario.population.values(), *scenario.campaign.values())]
+    return [trace for trace in dict.fromkeys(used) if not trace.endswith(".csv")]
+
+
+def curve_devices(scenario: Scenario) -> list[Device]:
+    """Return the paper's own solver, and the fastest device that a campaign uses."""
+    names = {name for spec in scenario.campaign.values() for name in spec.devices}
+    fastest = sorted((scenario.device(name) for name in names), key=lambda device: -device.rate_hz)[:1]
+    return [scenario.device(PAPER_SOLVER), *(d for d in fastest if d.name != PAPER_SOLVER)]
+
+
+def accuracy_curves(result: Result) -> list[AccuracyCurve]:
+    """Return, per trace with its own accuracies, time without puzzles and with them on two devices."""
+    scenario, service = result.scenario, result.service
+    policy = scenario.policy_object
+    every = policy.queries_per_puzzle or service.batch
+    curves = []
+    for name in traces_of(scenario):
+        if name in study.published.SAME_QUERIES:
+            continue
+        series = study.trace(service.dataset, name)
+        rows = series.queries >= LEAST_QUERIES
+        queries, accuracy = series.queries[rows], series.accuracy_pct[rows]
+        total = np.array([int(queries[-1])])
+        so_far, asked, due = due_points(total, every, policy.partial_puzzle, int(-(-total[0] // every)))
+        ledger = Ledger(so_far, asked, curve_for(scenario, name)(so_far), due)
+        work = np.cumsum(np.where(due, policy.price(ledger, service), 0.0))
+        # Puzzles due up to each published row.
+        done = np.searchsorted(so_far[0], queries, side="right")
+        hashes = np.append(0.0, work)[done]
+        plain = queries * service.seconds_per_query
+        curves.append(AccuracyCurve(name, None, plain, accuracy))
+        curves += [AccuracyCurve(name, d.name, plain + hashes / d.rate_hz, accuracy) for d in curve_devices(scenario)]
+    return curves
+
+
+def cost_lines(result: Result) -> list[CostLine]:
+    """Return the excess cost of every trace over the first 10,000 queries, where the curves part."""
+    lines = []
+    for name in traces_of(result.scenario):
+        if name in study.published.SAME_QUERIES:
+            continue
+        series = study.trace(result.service.dataset, name)
+        queries = np.linspace(0.0, min(float(series.queries[-1]), COST_QUERIES), 200)
+        expected = result.service.mean_cost * queries
+        lines.append(CostLine(name, queries, curve_for(result.scenario, name)(queries) - expected))
+    return lines
+
+
+def slowdown_curves(result: Result) -> list[SlowdownCurve]:
+    """Return how the slowdown of honest users is distributed, per population and device, at 200 quantiles."""
+    curves = []
+    grid = np.append(1.0 - np.logspace(0, -3, 150), np.linspace(0, 1, 51))
+    for group, outcome in zip(result.groups, result.outcomes, strict=True):
+        if group.role != "honest":
+            continue
+        for index, device in enumerate(group.devices):
+            mine = outcome.device == index
+            if mine.any():
+                at = np.unique(np.clip(grid, 0, 1 - 0.5 / mine.sum()))
+                curves.append(SlowdownCurve(group.name, device.name, np.quantile(outcome.slowdown[mine], at), 1 - at))
+    return curves
+
+
+def campaigns(groups: list[GroupSummary]) -> list[GroupSummary]:
+    """Return the campaigns, dearest last, as bar charts draw them from below."""
+    return sorted((g for g in groups if g.role == "campaign"), key=lambda g: g.cost_usd.value)

@@ -1,0 +1,158 @@
+"""Results on disk: one Parquet table of identities, a summary, a manifest that comes last.
+
+Everything is written into a temporary folder beside the target, flushed, and renamed: what carries the target's name
+is whole. The bytes depend on scenario and seed alone, not on threads, time or machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from powsim import checks
+from powsim.conclusions import findings
+from powsim.engine import Result
+from powsim.summary import GroupSummary
+
+FORMAT = "powsim-results-1"
+MANIFEST = "manifest.json"
+
+
+class OutputError(OSError):
+    """The results folder cannot be used; the text says why and what to do."""
+
+
+def document(result: Result, groups: list[GroupSummary]) -> dict[str, Any]:
+    """Return what `powsim run --json` prints and summary.json holds."""
+    return {
+        "scenario": result.scenario.name,
+        "scenario_id": result.scenario.id,
+        "seed": result.seed,
+        "policy": result.scenario.policy,
+        "interval": "95 %: of the estimate for populations, of single campaigns for campaigns",
+        "groups": [group.as_dict() for group in groups],
+        "findings": findings(groups),
+        "checks": [check.as_dict() for check in checks_of(result)],
+    }
+
+
+def checks_of(result: Result) -> list[checks.Check]:
+    """Return the checks of the published policy where that is the policy, else none."""
+    return checks.published_checks() if result.scenario.policy["name"] == "as-published" else []
+
+
+@contextlib.contextmanager
+def staged(target: Path) -> Iterator[Path]:
+    """Yield a temporary folder that takes the name `target` when the block ends well, and vanishes when it does not.
+
+    A results folder of powsim's own is replaced; any other folder with something in it is refused.
+    Raises OutputError before the block runs where nothing can be written.
+    """
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file: choose another --out")
+    if target.is_dir() and any(target.iterdir()) and not _is_results(target):
+        raise OutputError(f"{target} holds other files and no powsim manifest: choose an empty or new --out")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"cannot write to {target.parent}: {error.strerror}; choose another --out") from error
+    try:
+        yield temporary
+        for file in temporary.iterdir():
+            _flush(file)
+        _flush(temporary)
+        temporary.chmod(0o755)
+        _swap(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write(
+    folder: Path,
+    result: Result,
+    groups: list[GroupSummary],
+    pages: Callable[[Path, Result, list[GroupSummary]], list[Path]] | None = None,
+) -> None:
+    """Write the tables, the files that `pages` writes, and last the manifest."""
+    import pyarrow.parquet as pq
+
+    from powsim import __version__
+
+    about = {
+        "format": FORMAT,
+        "powsim": __version__,
+        "scenario_id": result.scenario.id,
+        "scenario": result.scenario.text,
+        "seed": str(result.seed),
+    }
+    table = _table(result).replace_schema_metadata({key: value.encode() for key, value in about.items()})
+    files = [folder / "identities.parquet", folder / "summary.json"]
+    pq.write_table(table, files[0], compression="zstd")
+    files[1].write_text(json.dumps(document(result, groups), indent=1) + "\n", encoding="utf-8")
+    if pages is not None:
+        files += pages(folder, result, groups)
+    manifest = {
+        **about,
+        "identities": table.num_rows,
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+            for file in files
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def _table(result: Result) -> Any:
+    """Return one row per identity: group, device, totals."""
+    import numpy as np
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {}
+    sizes = [len(outcome.queries) for outcome in result.outcomes]
+    of_group = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
+    columns["group"] = pa.DictionaryArray.from_arrays(of_group, [group.name for group in result.groups])
+    names = sorted({device.name for group in result.groups for device in group.devices})
+    number = [np.array([names.index(d.name) for d in group.devices], dtype=np.int32) for group in result.groups]
+    of_device = [own[outcome.device] for own, outcome in zip(number, result.outcomes, strict=True)]
+    columns["device"] = pa.DictionaryArray.from_arrays(np.concatenate(of_device), names)
+    for name in result.outcomes[0].__dataclass_fields__:
+        if name != "device":
+            columns[name] = np.concatenate([getattr(outcome, name) for outcome in result.outcomes])
+    columns["slowdown"] = np.concatenate([outcome.slowdown for outcome in result.outcomes])
+    return pa.table(columns)
+
+
+def _is_results(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _flush(path: Path) -> None:
+    """Make sure that a file's or a folder's content is on disk before a rename says that it is."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Give `temporary` the name `target`; results that had the name are removed after."""
+    if target.is_dir() and any(target.iterdir()):
+        old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
+        target.rename(old / "results")
+        temporary.rename(target)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        temporary.rename(target)
+    _flush(target.parent)

@@ -1,0 +1,363 @@
+"""Scenario files: TOML checked by pydantic at this edge only, all mistakes at once, nothing written before."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from powsim import study
+from powsim.devices import KINDS, PROVENANCE, Device, catalogue, closest
+from powsim.plugin import PluginMistake, build_policy, read_trace
+from powsim.policy import Policy
+
+Share = Annotated[float, Field(gt=0, le=1)]
+Seconds = Annotated[float, Field(ge=0, le=1e6)]
+Identities = Annotated[int, Field(ge=1, le=100_000_000)]
+Queries = Annotated[int, Field(ge=1, le=1_000_000_000)]
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong with a scenario: where and what."""
+
+    path: str
+    text: str
+
+
+class ScenarioError(ValueError):
+    """A scenario that cannot be run. `mistakes` holds every one that was found."""
+
+    def __init__(self, where: str, mistakes: list[Mistake]) -> None:
+        self.where = where
+        self.mistakes = mistakes
+        lines = [f"  {m.path}: {m.text}" if m.path else f"  {m.text}" for m in mistakes]
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n".join([f"{where}: {count}", *lines]))
+
+
+class _Edge(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class ServiceSpec(_Edge):
+    """The defended API. Times are per request of `batch` queries and default to the paper's table 5."""
+
+    dataset: Literal["mnist", "svhn", "cifar10"]
+    batch: Annotated[int, Field(ge=1, le=1_000_000)] = 64
+    inference_s: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    metering_s: Seconds | None = None
+
+
+class PuzzleSpec(_Edge):
+    """The puzzle family and into how many independent sub-puzzles each puzzle is cut."""
+
+    family: Literal["sha256-hashcash"] = "sha256-hashcash"
+    sub_puzzles: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class PricesSpec(_Edge):
+    """What owned devices pay for energy; rented ones pay their rent instead."""
+
+    electricity_usd_per_kwh: Annotated[float, Field(ge=0, le=100)] = 0.15
+
+
+class VolumeSpec(_Edge):
+    """Queries per user: log-normal with this median and deviation of ln(queries), cut to 1..max."""
+
+    median: Annotated[float, Field(gt=0, le=1e9)]
+    sigma: Annotated[float, Field(ge=0, le=10)] = 0.0
+    max: Queries = 1_000_000
+
+
+class DeviceSpec(_Edge):
+    """A device of the scenario's own, beside the catalogue."""
+
+    rate_low_hz: Annotated[float, Field(gt=0, le=1e18)]
+    rate_high_hz: Annotated[float, Field(gt=0, le=1e18)]
+    title: str = ""
+    kind: str = "desktop"
+    family: str = "sha256-hashcash"
+    rate_from: str = "assumed"
+    watts: Annotated[float, Field(ge=0, le=1e9)]
+    watts_from: str = "assumed"
+    usd_per_h: Annotated[float, Field(ge=0, le=1e9)] | None = None
+    usd_from: str | None = None
+    source: str = "this scenario"
+    date: str = ""
+    note: str | None = None
+
+    @field_validator("kind", "rate_from")
+    @classmethod
+    def _known_word(cls, value: str, info: ValidationInfo) -> str:
+        known = KINDS if info.field_name == "kind" else PROVENANCE
+        if value not in known:
+            raise ValueError(f"'{value}' is not one of {', '.join(known)}")
+        return value
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.rate_high_hz < self.rate_low_hz:
+            raise ValueError(f"rate_high_hz {self.rate_high_hz:g} is below rate_low_hz {self.rate_low_hz:g}")
+        return self
+
+
+def _check_device(name: str, info: ValidationInfo) -> str:
+    known: dict[str, str] = info.context["devices"] if info.context else {}
+    if name not in known:
+        near = closest(name, known)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"unknown device '{name}'{hint} (`powsim devices` lists them all)")
+    if known[name] != "sha256-hashcash":
+        raise ValueError(f"device '{name}' solves {known[name]} puzzles, the scenario's are sha256-hashcash")
+    return name
+
+
+class _Traced(_Edge):
+    trace: str
+
+    @field_validator("trace")
+    @classmethod
+    def _known_trace(cls, value: str, info: ValidationInfo) -> str:
+        context = info.context or {}
+        if value.endswith(".csv"):
+            read_trace(value, context["folder"])
+        elif context.get("dataset") in study.DATASETS:
+            known = [n.split("/")[1] for n in study.trace_names() if n.startswith(context["dataset"] + "/")]
+            if value not in known:
+                raise ValueError(
+                    f"no trace '{value}' was published for {context['dataset']}: choose one of {', '.join(known)}, "
+                    "or name a CSV file with columns queries,cost"
+                )
+        return value
+
+
+class PopulationSpec(_Traced):
+    """Honest users: how many, on which devices, with how much to ask and how different their data is."""
+
+    identities: Identities
+    trace: str = "standard"
+    queries: Queries | VolumeSpec
+    devices: Annotated[dict[str, Share], Field(min_length=1)]
+    mean_shift: Annotated[float, Field(gt=-1, le=10)] = 0.0
+    mean_shift_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
+    drift_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
+    request_every_s: Seconds = 0.0
+
+    @field_validator("devices")
+    @classmethod
+    def _mix(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        for name in value:
+            _check_device(name, info)
+        if abs(sum(value.values()) - 1) > 1e-9:
+            raise ValueError(f"the shares sum to {sum(value.values()):.6g}, not 1")
+        return value
+
+
+class CampaignSpec(_Traced):
+    """An attack: what it asks, on which devices, over how many accounts. Lists span a grid, one group a cell."""
+
+    queries: Queries
+    devices: Annotated[list[str], Field(min_length=1)]
+    identities: (
+        Annotated[int, Field(ge=1, le=1_000_000)]
+        | Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)]
+    ) = 1
+    replicas: Annotated[int, Field(ge=2, le=100_000)] = 200
+    request_every_s: Seconds = 0.0
+
+    @field_validator("devices")
+    @classmethod
+    def _known(cls, value: list[str], info: ValidationInfo) -> list[str]:
+        return [_check_device(name, info) for name in value]
+
+    @property
+    def splits(self) -> list[int]:
+        """Return the numbers of accounts to try."""
+        return self.identities if isinstance(self.identities, list) else [self.identities]
+
+    @model_validator(mode="after")
+    def _enough(self) -> Self:
+        if max(self.splits) > self.queries:
+            raise ValueError(f"{max(self.splits)} identities cannot share {self.queries} queries: lower identities")
+        return self
+
+
+class Scenario(_Edge):
+    """A whole scenario, as checked. `policy_object` is what its [policy] table builds."""
+
+    name: Annotated[str, Field(pattern=NAME, max_length=64)]
+    description: str = ""
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    service: ServiceSpec
+    policy: dict[str, Any]
+    puzzle: PuzzleSpec = PuzzleSpec()
+    prices: PricesSpec = PricesSpec()
+    devices: dict[Annotated[str, Field(pattern=NAME)], DeviceSpec] = {}
+    population: dict[Annotated[str, Field(pattern=NAME)], PopulationSpec] = {}
+    campaign: dict[Annotated[str, Field(pattern=NAME)], CampaignSpec] = {}
+
+    _folder: Path = Path()
+    _policy: Policy | None = None
+
+    @model_validator(mode="after")
+    def _somebody(self) -> Self:
+        if not self.population and not self.campaign:
+            raise ValueError("nobody calls: give at least one [population.NAME] or [campaign.NAME]")
+        both = set(self.population) & set(self.campaign)
+        if both:
+            raise ValueError(f"'{min(both)}' names a population and a campaign: names are used once")
+        return self
+
+    @property
+    def policy_object(self) -> Policy:
+        """Return the policy."""
+        return build_policy(self.policy, self._folder) if self._policy is None else self._policy
+
+    @property
+    def folder(self) -> Path:
+        """Return the folder that relative file names are meant from."""
+        return self._folder
+
+    def device(self, name: str) -> Device:
+        """Return a device of the scenario's own, or of the catalogue."""
+        if name in self.devices:
+            spec = self.devices[name].model_dump()
+            return Device(name=name, **{**spec, "title": spec["title"] or name})
+        return catalogue()[name]
+
+    @property
+    def text(self) -> str:
+        """Return the scenario as canonical JSON, defaults filled in, without the seed; files by their SHA-256."""
+        value = self.model_dump(mode="json", exclude={"seed"})
+        files = {spec["trace"] for spec in [*value["population"].values(), *value["campaign"].values()]} | {
+            str(value["policy"].get("name", "")).rpartition(":")[0]
+        }
+        value["files"] = {
+            name: hashlib.sha256((self._folder / name).read_bytes()).hexdigest()
+            for name in sorted(files)
+            if name.endswith((".csv", ".py"))
+        }
+        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+    @property
+    def id(self) -> str:
+        """Return the content id: 16 hex digits of the SHA-256 of `text`."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+def shipped() -> dict[str, str]:
+    """Return the shipped scenarios: name -> TOML text."""
+    folder = resources.files("powsim.scenarios")
+    return {
+        entry.name.removesuffix(".toml"): entry.read_text(encoding="utf-8")
+        for entry in sorted(folder.iterdir(), key=lambda e: e.name)
+        if entry.name.endswith(".toml")
+    }
+
+
+def load_scenario(source: str | Path | None = None, overrides: list[str] | None = None) -> Scenario:
+    """Return the scenario in a TOML file, or a shipped one by name; None is the default one.
+
+    overrides: "key.path=value" strings, values in TOML, as `powsim run --set` takes them.
+    Raises ScenarioError with every mistake and its path.
+    """
+    known = shipped()
+    if source is None or (str(source) in known and not Path(source).is_file()):
+        where, text, folder = f"scenario '{source or 'default'}'", known[str(source or "default")], Path()
+    else:
+        path = Path(source)
+        where, folder = str(path), path.parent
+        try:
+            text = path.read_bytes().decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ScenarioError(where, [Mistake("", f"is not UTF-8 text (byte {error.start}): is it TOML?")]) from None
+        except OSError as error:
+            hint = f"; shipped scenarios: {', '.join(known)}" if isinstance(error, FileNotFoundError) else ""
+            raise ScenarioError(where, [Mistake("", f"cannot be read: {error.strerror}{hint}")]) from None
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ScenarioError(where, [Mistake("", f"is not valid TOML: {error}")]) from None
+    return parse_scenario(raw, where=where, folder=folder, overrides=overrides)
+
+
+def parse_scenario(
+    raw: dict[str, Any], *, where: str = "scenario", folder: Path = Path(), overrides: list[str] | None = None
+) -> Scenario:
+    """Return the scenario that a parsed TOML table describes. Raises ScenarioError."""
+    for text in overrides or []:
+        _override(raw, text, where)
+    own = raw.get("devices")
+    families = {name: device.family for name, device in catalogue().items()}
+    if isinstance(own, dict):
+        families |= {n: spec.get("family", "sha256-hashcash") for n, spec in own.items() if isinstance(spec, dict)}
+    service = raw.get("service")
+    context = {
+        "devices": families,
+        "dataset": service.get("dataset") if isinstance(service, dict) else None,
+        "folder": folder,
+    }
+    mistakes, scenario, policy = [], None, None
+    try:
+        scenario = Scenario.model_validate(raw, context=context)
+    except ValidationError as error:
+        mistakes += _mistakes(error)
+    if isinstance(raw.get("policy"), dict):
+        try:
+            policy = build_policy(raw["policy"], folder)
+        except PluginMistake as error:
+            mistakes += [Mistake(path, text) for path, text in error.mistakes]
+    if scenario is None or mistakes:
+        raise ScenarioError(where, mistakes)
+    scenario._folder, scenario._policy = folder, policy
+    return scenario
+
+
+def _mistakes(error: ValidationError) -> list[Mistake]:
+    """Return one mistake per error; of a "number or table" that is a table, only what is wrong inside it."""
+    found = [_mistake(dict(e)) for e in error.errors(include_url=False)]
+    return [m for m in found if not any(other.path.startswith(m.path + ".") for other in found if m.path)]
+
+
+def _mistake(error: dict[str, Any]) -> Mistake:
+    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("constrained", "VolumeSpec")))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    text = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(error["type"], text)
+    value = error.get("input")
+    if error["type"] not in ("missing", "value_error") and isinstance(value, int | float | str | bool):
+        text += f" (got {value!r})"
+    return Mistake(path, text)
+
+
+def _override(raw: dict[str, Any], text: str, where: str) -> None:
+    """Set one "key.path=value" in a parsed table."""
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ScenarioError(where, [Mistake("", f"--set {text}: write key.path=value")])
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        parsed = value  # a bare word is taken as text, so that --set policy.name=fixed needs no quotes
+    table = raw
+    *parents, last = [part.strip() for part in key.split(".")]
+    for part in parents:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise ScenarioError(where, [Mistake("", f"--set {text}: '{part}' is not a table")])
+    table[last] = parsed
