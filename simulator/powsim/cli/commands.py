@@ -8,6 +8,15 @@ from pathlib import Path
 import click
 
 from powsim import __version__
+from powsim_kernels import BACKENDS
+
+BACKEND = click.option(
+    "--backend",
+    type=click.Choice(["auto", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    help="Where kernels run; auto takes the fastest that can.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,7 +32,7 @@ def cli() -> None:
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder [powsim-results/NAME-ID-sSEED].")
 @click.option("--no-save", is_flag=True, help="Write no results.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-@click.option("--backend", type=click.Choice(["auto", "reference", "cpu", "cuda"]), default="auto", show_default=True)
+@BACKEND
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs]; results do not depend on it.")
 def run(
     scenario: str | None,
@@ -155,7 +164,7 @@ def init(name: str, template: str | None, listing: bool) -> None:
 @click.option("--verify", "nonce", type=click.IntRange(0, 2**64 - 1), help="Check this nonce instead of mining.")
 @click.option("--start", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="First nonce to try.")
 @click.option("--limit", type=click.IntRange(1, 2**64), help="Most nonces to try.")
-@click.option("--backend", default="auto", show_default=True)
+@BACKEND
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def mine(
