@@ -1,8 +1,8 @@
 """Numba compilation as every CPU twin wants it: without the GIL, cached on disk where possible.
 
 Compiled code is kept in the user's cache folder, under a name made from all kernel sources. Numba itself would put it
-beside the sources, where `pip uninstall` cannot know of it and leaves a ghost package behind, and would not see edits in
-functions that a kernel inlines. `NUMBA_CACHE_DIR` is respected where it is set.
+beside the sources, where `pip uninstall` cannot know of it and leaves a ghost package behind, and would not see edits
+in functions that a kernel inlines. `NUMBA_CACHE_DIR` is respected where it is set.
 """
 
 from __future__ import annotations
