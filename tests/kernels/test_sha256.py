@@ -22,6 +22,7 @@ from scipy import stats
 
 from powsim_kernels import BackendUnavailable, MineProgress, MineResult, mine, sha256, target_limit, verify
 from powsim_kernels.sha256 import contract, cpu, reference, self_test
+from powsim_kernels.sha256 import search as search_module
 from powsim_kernels.sha256.search import CHUNK_S, quantile95
 
 TWINS = ("reference", "cpu")
@@ -353,6 +354,7 @@ def test_resuming_ends_where_one_search_ends(backend: str, bits: int, limit: int
     part = mine(challenges, bits, start=11, limit=limit, backend=backend)
     assert not part.found.all()
     while True:
+        # A puzzle found in an earlier part starts at its nonce, 10 + tries, and is not counted again.
         tries += np.where(part.start > tries + np.uint64(10), part.tries, np.uint64(0))
         if part.found.all():
             break
@@ -446,6 +448,25 @@ def test_chunks_stay_short() -> None:
     gaps = np.diff([progress.seconds for progress in seen])
     assert len(gaps) >= 4
     assert np.median(gaps) < 3 * CHUNK_S  # the median: one chunk may meet a busy machine
+
+
+def test_no_puzzle_is_lost_when_chunks_shrink() -> None:
+    sizes: list[int] = []
+
+    def slow_then_lucky(puzzles, rows, begin, count, limits, threads):
+        sizes.append(len(rows))
+        if len(sizes) > 1:
+            return np.zeros(len(rows), np.uint64)
+        time.sleep(1.0)  # 3200 fruitless hashes in a second: the next chunk takes a quarter of the puzzles
+        return count
+
+    twin = SimpleNamespace(FIRST_CHUNK=4000, search=slow_then_lucky)
+    start, limits = np.zeros(100, np.uint64), target_limit(np.full(100, 4.0))
+    nothing = {"threads": 1, "cancel": None, "on_progress": None}
+    tries, found = search_module.search(twin, None, start, limits, None, **nothing)
+    assert sizes[:2] == [100, 31]
+    assert found.all()
+    assert tries.tolist() == [33] * 100
 
 
 @both
