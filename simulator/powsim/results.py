@@ -7,6 +7,7 @@ is whole. The bytes depend on scenario and seed alone, not on threads, time or m
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -59,6 +60,7 @@ def staged(target: Path) -> Iterator[Path]:
         raise OutputError(f"{target} is a file: choose another --out")
     if target.is_dir() and any(target.iterdir()) and not _is_results(target):
         raise OutputError(f"{target} holds other files and no powsim manifest: choose an empty or new --out")
+    missing = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
@@ -66,13 +68,26 @@ def staged(target: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write to {target.parent}: {error.strerror}; choose another --out") from error
     try:
         yield temporary
-        for file in temporary.iterdir():
-            _flush(file)
-        _flush(temporary)
-        temporary.chmod(0o755)
-        _swap(temporary, target)
+        with _told(target):
+            for file in temporary.iterdir():
+                _flush(file)
+            _flush(temporary)
+            temporary.chmod(0o755)
+            _swap(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        for folder in missing:  # empty again where nothing was written
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _told(target: Path) -> Iterator[None]:
+    """Turn a failing disk into a message."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {error.strerror or error}; nothing was kept") from error
 
 
 def write(
@@ -95,19 +110,20 @@ def write(
     }
     table = _table(result).replace_schema_metadata({key: value.encode() for key, value in about.items()})
     files = [folder / "identities.parquet", folder / "summary.json"]
-    pq.write_table(table, files[0], compression="zstd")
-    files[1].write_text(json.dumps(document(result, groups), indent=1) + "\n", encoding="utf-8")
-    if pages is not None:
-        files += pages(folder, result, groups)
-    manifest = {
-        **about,
-        "identities": table.num_rows,
-        "files": {
-            file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-            for file in files
-        },
-    }
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    with _told(folder):
+        pq.write_table(table, files[0], compression="zstd")
+        files[1].write_text(json.dumps(document(result, groups), indent=1) + "\n", encoding="utf-8")
+        if pages is not None:
+            files += pages(folder, result, groups)
+        manifest = {
+            **about,
+            "identities": table.num_rows,
+            "files": {
+                file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+                for file in files
+            },
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def _table(result: Result) -> Any:
@@ -147,12 +163,17 @@ def _flush(path: Path) -> None:
 
 
 def _swap(temporary: Path, target: Path) -> None:
-    """Give `temporary` the name `target`; results that had the name are removed after."""
-    if target.is_dir() and any(target.iterdir()):
+    """Give `temporary` the name `target`; results that had the name are moved away first and removed after."""
+    for attempt in range(10):
+        try:
+            temporary.rename(target)  # also replaces an empty folder
+            break
+        except OSError as error:
+            # Another run may take the name at any moment: move what is there away and try again.
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST) or attempt == 9:
+                raise
         old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old-", dir=target.parent))
-        target.rename(old / "results")
-        temporary.rename(target)
+        with contextlib.suppress(FileNotFoundError):
+            target.rename(old / "results")
         shutil.rmtree(old, ignore_errors=True)
-    else:
-        temporary.rename(target)
     _flush(target.parent)

@@ -13,7 +13,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -85,6 +87,19 @@ class VolumeSpec(_Edge):
     max: Queries = 1_000_000
 
 
+def _shape(value: Any) -> str:
+    """Return which of two forms a value has, so that its mistakes are told for that form alone."""
+    return "<number>" if not isinstance(value, dict | list | VolumeSpec) else "<more>"
+
+
+Volumes = Annotated[Annotated[Queries, Tag("<number>")] | Annotated[VolumeSpec, Tag("<more>")], Discriminator(_shape)]
+Accounts = Annotated[int, Field(ge=1, le=1_000_000)]
+Splits = Annotated[
+    Annotated[Accounts, Tag("<number>")] | Annotated[list[Accounts], Field(min_length=1), Tag("<more>")],
+    Discriminator(_shape),
+]
+
+
 class DeviceSpec(_Edge):
     """A device of the scenario's own, beside the catalogue."""
 
@@ -152,7 +167,7 @@ class PopulationSpec(_Traced):
 
     identities: Identities
     trace: str = "standard"
-    queries: Queries | VolumeSpec
+    queries: Volumes
     devices: Annotated[dict[str, Share], Field(min_length=1)]
     mean_shift: Annotated[float, Field(gt=-1, le=10)] = 0.0
     mean_shift_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -174,10 +189,7 @@ class CampaignSpec(_Traced):
 
     queries: Queries
     devices: Annotated[list[str], Field(min_length=1)]
-    identities: (
-        Annotated[int, Field(ge=1, le=1_000_000)]
-        | Annotated[list[Annotated[int, Field(ge=1, le=1_000_000)]], Field(min_length=1)]
-    ) = 1
+    identities: Splits = 1
     replicas: Annotated[int, Field(ge=2, le=100_000)] = 200
     request_every_s: Seconds = 0.0
 
@@ -317,7 +329,7 @@ def parse_scenario(
     try:
         scenario = Scenario.model_validate(raw, context=context)
     except ValidationError as error:
-        mistakes += _mistakes(error)
+        mistakes += [_mistake(dict(e)) for e in error.errors(include_url=False)]
     if isinstance(raw.get("policy"), dict):
         try:
             policy = build_policy(raw["policy"], folder)
@@ -329,14 +341,8 @@ def parse_scenario(
     return scenario
 
 
-def _mistakes(error: ValidationError) -> list[Mistake]:
-    """Return one mistake per error; of a "number or table" that is a table, only what is wrong inside it."""
-    found = [_mistake(dict(e)) for e in error.errors(include_url=False)]
-    return [m for m in found if not any(other.path.startswith(m.path + ".") for other in found if m.path)]
-
-
 def _mistake(error: dict[str, Any]) -> Mistake:
-    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith(("constrained", "VolumeSpec")))
+    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
     text = str(error["msg"]).removeprefix("Value error, ")
     text = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(error["type"], text)
     value = error.get("input")
