@@ -12,13 +12,12 @@ import importlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from types import ModuleType
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.backend import BackendUnavailable, resolve
-from powsim_kernels.sha256.search import Cancel, MineProgress, MineResult, search
+from powsim_kernels.sha256.search import Cancel, MineProgress, MineResult, Twin, search
 from powsim_kernels.sha256.target import target_limit
 from powsim_kernels.threads import thread_count
 
@@ -38,7 +37,7 @@ def sha256(
     bytes.
     """
     rows = check_bytes("messages", messages)
-    out: NDArray[np.uint8] = _twin(resolve(backend, OFFERED)).sha256(rows, thread_count(threads))
+    out: NDArray[np.uint8] = _twin(_resolve(backend)).sha256(rows, thread_count(threads))
     return out
 
 
@@ -75,7 +74,7 @@ def mine(
         raise ValueError(f"limit={limit} must be at least 0, or None to search until found")
     most = None if limit is None else int(limit)
     count = thread_count(threads)
-    name = resolve(backend, OFFERED)
+    name = _resolve(backend)
     return _mine(_twin(name), name, rows, limits, first, most, count, cancel, on_progress)
 
 
@@ -95,7 +94,7 @@ def verify(
     rows = check_challenges(challenges)
     limits = _limits(bits, len(rows))
     tried = check_nonces("nonces", nonces, len(rows))
-    digests = _twin(resolve(backend, OFFERED)).sha256(_messages(rows, tried), thread_count(threads))
+    digests = _twin(_resolve(backend)).sha256(_messages(rows, tried), thread_count(threads))
     solved: NDArray[np.bool_] = _first_64_bits(digests) <= limits
     return solved
 
@@ -107,8 +106,8 @@ def self_test(backend: str = "auto") -> None:
     whole block and 13 bytes of the next, searched across the carry from the low to the high half of the
     nonce. Raises BackendUnavailable naming the wrong answer.
     """
-    name = resolve(backend, OFFERED)
-    check_answers(importlib.import_module(f"powsim_kernels.sha256.{name}"), name)
+    name = _resolve(backend)
+    check_answers(_untested(name), name)
 
 
 ANSWERS = (
@@ -122,7 +121,7 @@ PUZZLE = (b"powsim self-test" * 5)[:77], 6, 2**32 - 5
 PUZZLE_NONCE = 2**32 + 79
 
 
-def check_answers(twin: ModuleType, name: str) -> None:
+def check_answers(twin: Twin, name: str) -> None:
     """Return if the module `twin` computes the known answers, else raise BackendUnavailable."""
     cure = "its results cannot be trusted; update its compiler and driver, or use backend='reference'"
     got = [bytes(row).hex() for row in twin.sha256([message for message, _ in ANSWERS], 1)]
@@ -141,15 +140,29 @@ def check_answers(twin: ModuleType, name: str) -> None:
 
 
 @cache  # an exception is not cached: a backend that fails is tested again
-def _twin(name: str) -> ModuleType:
+def _twin(name: str) -> Twin:
     """Return the module of a backend, tested."""
-    twin = importlib.import_module(f"powsim_kernels.sha256.{name}")
+    twin = _untested(name)
     check_answers(twin, name)
     return twin
 
 
+def _untested(name: str) -> Twin:
+    if name == "reference":
+        return importlib.import_module("powsim_kernels.sha256.reference")
+    cpu = importlib.import_module("powsim_kernels.sha256.cpu")
+    twin: Twin = cpu.twin(name)
+    return twin
+
+
+def _resolve(backend: str) -> str:
+    """Return the backend that runs, "cpu:avx2" and the like among them."""
+    kind, colon, _ = backend.partition(":")
+    return backend if colon and resolve(kind, OFFERED) == "cpu" else resolve(backend, OFFERED)
+
+
 def _mine(
-    twin: ModuleType,
+    twin: Twin,
     name: str,
     rows: list[bytes],
     limits: NDArray[np.uint64],

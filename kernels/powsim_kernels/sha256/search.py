@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, Protocol
 
 import numpy as np
@@ -25,6 +24,29 @@ class Cancel(Protocol):
 
     def is_set(self) -> bool:
         """Return whether the search shall stop."""
+
+
+class Twin(Protocol):
+    """What a backend provides: a module, or an object with the same names."""
+
+    FIRST_CHUNK: int
+
+    def sha256(self, messages: list[bytes], threads: int | None) -> NDArray[np.uint8]:
+        """Return the digest of every message: uint8 [N, 32]."""
+
+    def prepare(self, challenges: list[bytes], threads: int | None) -> Any:
+        """Return challenges as `search` wants them."""
+
+    def search(
+        self,
+        puzzles: Any,
+        rows: NDArray[np.int64],
+        begin: NDArray[np.uint64],
+        count: NDArray[np.uint64],
+        limits: NDArray[np.uint64],
+        threads: int | None,
+    ) -> NDArray[np.uint64]:
+        """Return, for each row, the lowest i < count with begin + i solving its puzzle, or count: uint64 [R]."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +92,7 @@ class MineResult:
 
 
 def search(
-    twin: ModuleType,
+    twin: Twin,
     puzzles: Any,
     start: NDArray[np.uint64],
     limits: NDArray[np.uint64],

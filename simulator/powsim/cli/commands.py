@@ -164,7 +164,7 @@ def init(name: str, template: str | None, listing: bool) -> None:
 @click.option("--verify", "nonce", type=click.IntRange(0, 2**64 - 1), help="Check this nonce instead of mining.")
 @click.option("--start", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, help="First nonce to try.")
 @click.option("--limit", type=click.IntRange(1, 2**64), help="Most nonces to try.")
-@BACKEND
+@click.option("--backend", default="auto", show_default=True, help="auto, reference, cpu or e.g. cpu:avx2.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs].")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def mine(
