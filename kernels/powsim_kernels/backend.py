@@ -39,8 +39,10 @@ def resolve(backend: str, offered: tuple[str, ...]) -> str:
     Raises ValueError for an unknown name and BackendUnavailable for one that cannot run.
     """
     if backend == "auto":
-        compiled = [name for name in reversed(offered) if name != "reference"]
-        return next((name for name in compiled if why_not(name) is None), None) or resolve(compiled[-1], offered)
+        compiled = [name for name in reversed(offered) if name != "reference"] or ["cpu"]
+        return next((name for name in compiled if why_not(name) is None and name in offered), None) or resolve(
+            compiled[-1], offered
+        )
     reason = why_not(backend)
     if reason is None and backend not in offered:
         reason = f"this kernel has no {backend} twin yet: use one of auto, {', '.join(offered)}"

@@ -13,7 +13,7 @@ from powsim.groups import Group, curve_for, groups_of, service_of
 from powsim.ledger import Ledger, Service, due_points
 from powsim.meter import CostCurve, cost_bounds, spread_cost
 from powsim.outcome import Outcome
-from powsim.policy import Policy
+from powsim.policy import SHIPPED, Policy
 from powsim.population import TRIES, Identities
 from powsim.puzzle import puzzles_for
 from powsim.scenario import PuzzleSpec, Scenario
@@ -104,6 +104,12 @@ class _Run:
         work = np.asarray(self.policy.price(ledger, self.service), dtype=np.float64)
         if work.shape != ledger.cost.shape:
             raise ValueError(f"the policy returned work of shape {work.shape} for a ledger of {ledger.cost.shape}")
+        if type(self.policy) not in SHIPPED.values() and work.shape[1] > 1:
+            # The ledger holds what is still to come as well: a policy of the user's own must not look.
+            half = work.shape[1] // 2
+            past = Ledger(*(getattr(ledger, name)[:, :half] for name in Ledger.__dataclass_fields__))
+            if not np.array_equal(self.policy.price(past, self.service), work[:, :half], equal_nan=True):
+                raise ValueError("the policy looks ahead: its work for a puzzle changes with what is asked after it")
         return np.where(ledger.due, work, 0.0)
 
     def outcome(self, identities: Identities, usd_per_kwh: float, report: Callable[[int], None]) -> Outcome:

@@ -1,7 +1,8 @@
-"""95 % intervals for the headlines, none of which assumes a bell curve except the one for sums."""
+"""95 % intervals for the headlines. Only those of sums and of ratios of sums assume a bell curve."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,27 +15,33 @@ TAIL = (1 - LEVEL) / 2
 
 @dataclass(frozen=True)
 class Headline:
-    """A number with its 95 % interval."""
+    """A number with its 95 % interval; an end is infinite where so few users bound nothing."""
 
     value: float
     low: float
     high: float
 
-    def as_dict(self) -> dict[str, float]:
-        """Return {"value", "low", "high"}."""
-        return {"value": self.value, "low": self.low, "high": self.high}
+    def as_dict(self) -> dict[str, float | None]:
+        """Return {"value", "low", "high"}; JSON knows no infinity, so an unbounded end is None."""
+        ends = {"value": self.value, "low": self.low, "high": self.high}
+        return {name: end if math.isfinite(end) else None for name, end in ends.items()}
 
 
 def quantile(sample: NDArray[np.float64], q: float) -> Headline:
     """Return a sample quantile with the order statistics that enclose the true one in at least 95 % of samples.
 
-    The number of values below the true quantile is binomial, whatever the law (David & Nagaraja, section 7.1).
+    The number of values below the true quantile is binomial, whatever the law (David & Nagaraja, section 7.1). An
+    end for which the sample is too small is infinite.
     """
     ordered = np.sort(sample)
     n = len(ordered)
     low = int(np.ceil(bdtrik(TAIL, n, q))) - 1
     high = int(np.ceil(bdtrik(1 - TAIL, n, q)))
-    return Headline(float(np.quantile(ordered, q)), float(ordered[max(low, 0)]), float(ordered[min(high, n - 1)]))
+    return Headline(
+        float(np.quantile(ordered, q)),
+        float(ordered[low]) if low >= 0 else -math.inf,
+        float(ordered[high]) if high < n else math.inf,
+    )
 
 
 def share(hits: int, n: int) -> Headline:

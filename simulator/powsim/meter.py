@@ -24,7 +24,7 @@ class CostCurve:
     def __call__(self, queries: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the cost; beyond the last point it grows at the mean rate of the second half."""
         inside = np.interp(queries, self.queries, self.cost)
-        half = len(self.queries) // 2
+        half = min(len(self.queries) // 2, len(self.queries) - 2)
         rate = (self.cost[-1] - self.cost[half]) / (self.queries[-1] - self.queries[half])
         return np.asarray(inside + np.maximum(queries - self.queries[-1], 0.0) * rate)
 

@@ -70,15 +70,15 @@ def replay(
     end = len(series.cost) if last_row is None else last_row + 1
     counted = (series.queries if rules.aligned else series.released_queries)[:end]
     cost = cost_scale * series.cost[:end]
+    if not rules.aligned:
+        # The released code takes the first row for a start point, at no queries and no cost, whatever it holds.
+        cost[0] = 0.0
     if rules.per_batch:
         queries = np.append(np.arange(QUERIES_PER_REQUEST, counted[-1], QUERIES_PER_REQUEST), counted[-1])
         known = np.append(0.0, counted) if counted[0] > 0 else counted
         cost = np.interp(queries, known, np.append(0.0, cost) if counted[0] > 0 else cost)
     else:
         queries = counted
-        # The released code takes the first row for a start point, at no queries and no cost, whatever it holds.
-        cost = np.append(0.0, cost[1:])
-        queries = np.append(0.0, queries[1:])
     excess = cost - expected(queries)
     if rules.one_sided:
         excess = np.maximum(excess, 0.0)

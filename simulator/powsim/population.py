@@ -77,8 +77,8 @@ def draw_population(
         return uniform(who, key=key, stream=stream, backend=backend)
 
     def normal(stream: int) -> NDArray[np.float64]:
-        # u is in (0, 1]; half a step down keeps ndtri finite at 1.
-        return np.asarray(ndtri(u(stream) - 2.0**-54))
+        # u is in (0, 1]; half a step down centres it, and the last step is kept off 1, where ndtri is infinite.
+        return np.asarray(ndtri(np.minimum(u(stream) - 2.0**-54, 1.0 - 2.0**-53)))
 
     edges = np.cumsum(shares)
     device = np.minimum(np.searchsorted(edges, u(DEVICE) * edges[-1]), len(devices) - 1)

@@ -135,7 +135,7 @@ class DeviceSpec(_Edge):
 def _check_device(name: str, info: ValidationInfo) -> str:
     known: dict[str, str] = info.context["devices"] if info.context else {}
     if name not in known:
-        near = closest(name, known)
+        near = closest(name, [other for other, family in known.items() if family == "sha256-hashcash"])
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown device '{name}'{hint} (`powsim devices` lists them all)")
     if known[name] != "sha256-hashcash":

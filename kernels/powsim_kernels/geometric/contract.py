@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.backend import resolve
-from powsim_kernels.philox.contract import check_key, check_words
+from powsim_kernels.philox.contract import check_number, check_words
+from powsim_kernels.threads import thread_count
 
 OFFERED = ("reference", "cpu")
 MAX_BITS = 58
@@ -40,6 +41,8 @@ def geometric(
     p = np.ascontiguousarray(probability, dtype=np.float64)
     if p.ndim != 2:
         raise ValueError(f"probability has shape {p.shape}: [identities, puzzles] is needed")
+    key, stream = check_number("key", key, 64), check_number("stream", stream, 32)
+    first, draws = check_number("first", first, 33), check_number("draws", draws, 33)
     if draws < 1:
         raise ValueError(f"draws={draws} must be at least 1")
     if not np.all((p >= 0) & (p <= 1)):
@@ -56,5 +59,5 @@ def geometric(
     if (first + p.shape[1]) * draws >= 2**33:
         raise ValueError(f"{first + p.shape[1]} puzzles of {draws} draws exceed the 2^33 draws of one stream")
     twin = importlib.import_module(f"powsim_kernels.geometric.{resolve(backend, OFFERED)}")
-    out: NDArray[np.uint64] = twin.geometric(p, check_key(key), stream, who, which, first, draws, threads)
+    out: NDArray[np.uint64] = twin.geometric(p, key, stream, who, which, first, draws, thread_count(threads))
     return out

@@ -36,7 +36,8 @@ def _rows(p, key, stream, identity, replica, first, draws, out, begin, end):  # 
                     held = index >> 1
                     w0, w1, w2, w3 = block(np.uint64(held), stream, who, which, key)
                 u = uniform_of(w2, w3) if index & 1 else uniform_of(w0, w1)
-                total += np.uint64(math.floor(math.log(u) / slope)) + np.uint64(1)
+                # np.floor stays a float: math.floor would pass through int64, which the longest draws exceed.
+                total += np.uint64(np.floor(math.log(u) / slope)) + np.uint64(1)
             out[row, column] = total
 
 

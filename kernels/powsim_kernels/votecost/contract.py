@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import importlib
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.backend import resolve
+from powsim_kernels.threads import thread_count
 
 OFFERED = ("reference", "cpu")
+LEAST_SIGMA, MOST_SIGMA = 1e-6, 1e12
+MOST_VOTES = 2.0**53  # counts above are not whole numbers in float64 any more, and their squares leave it
 BOUNDS = ("clipped", "unclipped", "data-independent")
 
 
@@ -53,8 +55,8 @@ def vote_cost(
     """
     histograms = check_votes(votes)
     grid = default_orders() if orders is None else np.ascontiguousarray(orders, dtype=np.float64)
-    if not (math.isfinite(sigma) and sigma > 0):
-        raise ValueError(f"sigma={sigma} must be a finite number above 0")
+    if not LEAST_SIGMA <= sigma <= MOST_SIGMA:
+        raise ValueError(f"sigma={sigma} must lie between {LEAST_SIGMA:g} and {MOST_SIGMA:g} votes")
     if not 0 < delta < 1:
         raise ValueError(f"delta={delta} must lie between 0 and 1, both excluded")
     if grid.ndim != 1 or grid.size == 0 or not np.all(np.isfinite(grid) & (grid > 1)):
@@ -62,7 +64,9 @@ def vote_cost(
     if bound not in BOUNDS:
         raise ValueError(f"unknown bound {bound!r}: choose one of {', '.join(BOUNDS)}")
     twin = importlib.import_module(f"powsim_kernels.votecost.{resolve(backend, OFFERED)}")
-    log_q, eps, best = twin.vote_cost(histograms, float(sigma), float(delta), grid, BOUNDS.index(bound), threads)
+    log_q, eps, best = twin.vote_cost(
+        histograms, float(sigma), float(delta), grid, BOUNDS.index(bound), thread_count(threads)
+    )
     return VoteCost(log_q, eps, grid[best])
 
 
@@ -77,8 +81,11 @@ def check_votes(votes: ArrayLike) -> NDArray[np.float64]:
         raise ValueError(f"votes have shape {array.shape}: [queries, classes] is needed")
     if array.shape[1] < 2:
         raise ValueError(f"votes have {array.shape[1]} class: with fewer than 2 there is nothing to leak")
-    bad = ~np.all(np.isfinite(array) & (array >= 0), axis=1)
+    counts = np.ascontiguousarray(array, dtype=np.float64)
+    bad = ~np.all((counts >= 0) & (counts <= MOST_VOTES), axis=1)  # NaN compares false
     if bad.any():
         row = int(np.argmax(bad))
-        raise ValueError(f"votes[{row}] = {array[row].tolist()} holds a negative, NaN or infinite count")
-    return np.ascontiguousarray(array, dtype=np.float64)
+        raise ValueError(
+            f"votes[{row}] = {array[row].tolist()} holds a negative, NaN or infinite count, or one above 2^53"
+        )
+    return counts

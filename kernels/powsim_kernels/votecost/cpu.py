@@ -107,7 +107,7 @@ def vote_cost(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return ln q, eps and the index of the best order for each row."""
     lnq, eps, best = np.empty(len(votes)), np.empty(len(votes)), np.empty(len(votes), np.int64)
-    log_inv_delta = math.log(1.0 / delta)
+    log_inv_delta = -math.log(delta)  # 1 / delta overflows for the smallest delta
     over_ranges(
         lambda begin, end: _rows(votes, sigma, log_inv_delta, orders, bound, lnq, eps, best, begin, end),
         len(votes),

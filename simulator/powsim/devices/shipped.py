@@ -81,7 +81,9 @@ def source_text(key: str) -> str:
 def closest(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three of `known` that look like `name`: by spelling, then by shared words."""
     names = list(known)
-    near = difflib.get_close_matches(name.lower(), names, n=3, cutoff=0.6)
+    bare = {other.replace("-", ""): other for other in reversed(names)}  # people forget hyphens
+    plain = name.lower().replace("-", "").replace("_", "").replace(" ", "")
+    near = [bare[match] for match in difflib.get_close_matches(plain, bare, n=3, cutoff=0.6)]
     words = set(name.lower().replace("_", "-").split("-"))
     shared = sorted(names, key=lambda other: -len(words & set(other.split("-"))))
     near += [other for other in shared if words & set(other.split("-")) and other not in near]

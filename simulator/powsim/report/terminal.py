@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -45,7 +46,7 @@ SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
 
 def interval(headline: Headline, show: Callable[[float], str]) -> str:
     """Return "low–high" as printed, or one number where both print alike."""
-    low, high = show(headline.low), show(headline.high)
+    low, high = (show(end) if math.isfinite(end) else "?" for end in (headline.low, headline.high))
     return low if low == high else f"{low}–{high}"
 
 

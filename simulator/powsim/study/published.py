@@ -120,14 +120,19 @@ def trace(dataset: str, attack: str) -> Trace:
         batches[int(row)] = right
     # The released replay starts counting at the first row, whatever that row holds.
     counted = np.cumsum(released) - released[0]
+    arrays = {
+        "queries": block["queries_per_batch"] * np.cumsum(batches),
+        "released_queries": RELEASED_QUERIES_PER_BATCH * counted,
+        "time_s": np.array(block["time_s"]),
+        "cost": np.array(block["cost"]),
+        "accuracy_pct": np.array(block["accuracy_pct"]),
+    }
+    for array in arrays.values():
+        array.setflags(write=False)  # the trace is cached and shared
     return Trace(
         dataset=dataset,
         attack=attack,
-        queries=block["queries_per_batch"] * np.cumsum(batches),
-        released_queries=RELEASED_QUERIES_PER_BATCH * counted,
-        time_s=np.array(block["time_s"]),
-        cost=np.array(block["cost"]),
-        accuracy_pct=np.array(block["accuracy_pct"]),
+        **arrays,
         quality=block["quality"],
         source=block["source"],
     )
