@@ -56,7 +56,12 @@ def _accuracy(panel: Any, result: Result) -> None:
     key = "dotted: no puzzles, solid: paper's solver" + (f", dashed: {fast[0]}" if fast else "")
     panel.set(xscale="log", xlabel="seconds, without pauses", ylabel="accuracy of the stolen model, %")
     panel.set_title(f"Stolen accuracy against time\n{key}", fontsize=10)
-    panel.legend(fontsize=7, loc="lower right")
+    _legend_beside(panel)
+
+
+def _legend_beside(panel: Any) -> None:
+    """Put the legend where it hides no curve."""
+    panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _cost(panel: Any, result: Result) -> None:
@@ -79,7 +84,7 @@ def _slowdown(panel: Any, result: Result) -> None:
     panel.set_xlabel("slowdown (dashed: the promised 2x)")
     panel.set_title("Honest users, by device", fontsize=10)
     if curves:
-        panel.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))  # inside it would hide curves
+        _legend_beside(panel)
 
 
 def _dollars(panel: Any, groups: list[GroupSummary]) -> None:
