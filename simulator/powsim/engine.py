@@ -114,35 +114,31 @@ class _Run:
 
     def outcome(self, identities: Identities, usd_per_kwh: float, report: Callable[[int], None]) -> Outcome:
         """Return the outcome of every identity, in order."""
-        # Identities whose costs cannot differ share one ledger row: a campaign's repetitions are priced once.
+        # In order of length, so that little of a chunk is padding.
+        order = np.argsort(identities.queries, kind="stable")
+        ordered = identities.rows(order)
         if np.any(identities.shift) or np.any(identities.drift):
-            first, row_of = np.arange(len(identities.queries)), np.arange(len(identities.queries))
+            first = row = np.arange(len(order))
         else:
-            _, first, row_of = np.unique(identities.queries, return_index=True, return_inverse=True)
-        # Rows of like length stay together, so that little of a chunk is padding.
-        first_by_length = np.argsort(identities.queries[first], kind="stable")
-        members = np.argsort(row_of, kind="stable")
-        starts = np.searchsorted(row_of[members], np.arange(len(first) + 1))
+            # Costs that cannot differ share one ledger row: a campaign's repetitions are priced once.
+            _, first, row = np.unique(ordered.queries, return_index=True, return_inverse=True)
+        lengths = -(-ordered.queries // self.every)
         parts: list[Outcome] = []
-        where: list[NDArray[np.int64]] = []
         done = 0
-        for rows in _chunks(-(-identities.queries[first[first_by_length]] // self.every)):
-            chosen = first_by_length[rows]
-            ledger = self.ledger(identities.rows(first[chosen]))
+        for rows in _chunks(lengths[first]):
+            ledger = self.ledger(ordered.rows(first[rows]))
             work = self.work(ledger)
             chance = puzzles_for(work, self.puzzle.family, self.puzzle.sub_puzzles).probability
-            local = np.repeat(np.arange(len(chosen)), starts[chosen + 1] - starts[chosen])
-            index = np.concatenate([members[starts[row] : starts[row + 1]] for row in chosen])
+            begin, end = (int(place) for place in np.searchsorted(row, (rows.start, rows.stop)))
             step = max(1, CELLS // chance.shape[1])
-            for begin in range(0, len(index), step):
-                here, ledger_row = index[begin : begin + step], local[begin : begin + step]
-                parts.append(self._solve(identities.rows(here), ledger, work, chance, ledger_row, usd_per_kwh))
-                where.append(here)
-                done += int(parts[-1].puzzles.sum())
+            for start in range(begin, end, step):
+                here = np.arange(start, min(start + step, end))
+                parts.append(self._solve(ordered.rows(here), ledger, work, chance, row[here] - rows.start, usd_per_kwh))
+                done += int(lengths[here].sum())
                 report(done)
-        order = np.argsort(np.concatenate(where), kind="stable")
+        back = np.argsort(order)
         names = Outcome.__dataclass_fields__
-        return Outcome(*(np.concatenate([getattr(part, name) for part in parts])[order] for name in names))
+        return Outcome(*(np.concatenate([getattr(part, name) for part in parts])[back] for name in names))
 
     def _solve(
         self,
