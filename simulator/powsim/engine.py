@@ -22,6 +22,12 @@ from powsim_kernels import geometric
 CELLS = 1 << 19
 """Identities x puzzles held at once: 4 MiB per array."""
 
+MOST_PUZZLES = 20_000_000
+"""Puzzles of one identity: its row of the ledger is held whole, about 100 bytes a puzzle."""
+
+BYTES_PER_IDENTITY = 500
+"""Measured: 2 million identities take 0.75 GB beyond what an empty run takes."""
+
 Progress = Callable[[str, float], None]
 """Called with the group at work and the share of all work done, 0..1."""
 
@@ -55,8 +61,16 @@ def simulate(
         raise ValueError(f"seed={seed} does not fit: give 0 to 2^63-1")
     service, policy = service_of(scenario), scenario.policy_object
     groups = groups_of(scenario)
+    _check_memory(sum(group.accounts * group.replicas for group in groups))
     drawn = [group.draw(seed, backend) for group in groups]
     every = policy.queries_per_puzzle or service.batch
+    for group, (_, identities) in zip(groups, drawn, strict=True):
+        longest = -(-int(identities.queries.max()) // every)
+        if longest > MOST_PUZZLES:
+            raise ValueError(
+                f"{group.name}: one identity would meet {longest:,} puzzles, more than {MOST_PUZZLES:,}: raise "
+                "policy.queries_per_puzzle or lower its queries"
+            )
     cells = [int((-(-identities.queries // every)).sum()) for _, identities in drawn]
     done, outcomes = 0, []
     for group, (key, identities), size in zip(groups, drawn, cells, strict=True):
@@ -205,6 +219,18 @@ class _Run:
         duration = asked * self.service.seconds_per_query + tries / identities.rate_hz[:, None]
         last = (-(-identities.queries // self.every) - 1)[:, None]
         return np.asarray(np.take_along_axis(finish_times(arrival, duration), last, axis=1)[:, 0])
+
+
+def _check_memory(identities: int) -> None:
+    """Raise ValueError where so many identities will not fit: every one keeps its row of the outcome."""
+    import psutil
+
+    needed, free = identities * BYTES_PER_IDENTITY, psutil.virtual_memory().available
+    if needed > free:
+        raise ValueError(
+            f"{identities:,} identities need about {needed / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free: "
+            "lower identities or replicas"
+        )
 
 
 def _chunks(columns: NDArray[np.int64]) -> list[slice]:

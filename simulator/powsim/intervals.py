@@ -11,6 +11,7 @@ from scipy.special import bdtrik, betaincinv
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
+NORMAL = 1.959963984540054  # the normal quantile of 1 - TAIL
 
 
 @dataclass(frozen=True)
@@ -54,15 +55,17 @@ def share(hits: int, n: int) -> Headline:
 def total(sample: NDArray[np.float64]) -> Headline:
     """Return the sum over a sampled population, with the normal interval of the sum of n independent users."""
     value = float(np.sum(sample))
-    half = 1.959963984540054 * float(np.std(sample)) * len(sample) ** 0.5
+    half = NORMAL * float(np.std(sample, ddof=1)) * len(sample) ** 0.5 if len(sample) > 1 else math.inf
     return Headline(value, max(value - half, 0.0), value + half)
 
 
 def ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Headline:
     """Return sum(numerator) / sum(denominator) over users, with the delta-method interval."""
+    if len(numerator) < 2:
+        return Headline(float(numerator[0] / denominator[0]), -math.inf, math.inf)
     below = float(np.sum(denominator))
     value = float(np.sum(numerator)) / below
-    half = 1.959963984540054 * float(np.sqrt(np.sum((numerator - value * denominator) ** 2))) / below
+    half = NORMAL * float(np.sqrt(np.sum((numerator - value * denominator) ** 2))) / below
     return Headline(value, value - half, value + half)
 
 

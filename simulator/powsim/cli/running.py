@@ -18,7 +18,7 @@ from powsim import results
 from powsim.conclusions import findings
 from powsim.engine import Result, simulate
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
-from powsim.scenario import load_scenario
+from powsim.scenario import Mistake, ScenarioError, load_scenario
 from powsim.summary import GroupSummary, summarise
 
 QUIET_S = 1.0  # work that ends sooner shows no progress bar
@@ -45,7 +45,7 @@ def run_scenario(
             with _progress(errors) as report:
                 result = simulate(scenario, seed=used, backend=backend, threads=threads, progress=report)
         except ValueError as error:
-            raise click.ClickException(str(error)) from None
+            raise ScenarioError(source or "scenario 'default'", [Mistake("", str(error))]) from None
         spent = time.perf_counter() - begin
         groups = summarise(result)
         if folder is not None:
