@@ -13,6 +13,7 @@ from powsim.groups import Group, curve_for, groups_of, service_of
 from powsim.ledger import Ledger, Service, due_points
 from powsim.meter import CostCurve, cost_bounds, spread_cost
 from powsim.outcome import Outcome
+from powsim.plugin import price
 from powsim.policy import SHIPPED, Policy
 from powsim.population import TRIES, Identities
 from powsim.puzzle import puzzles_for
@@ -111,18 +112,18 @@ class _Run:
             cost = spread_cost(self.curve, queries, identities.shift, identities.drift, bounds)
         else:
             cost = self.curve(queries)
+        for array in (queries, asked, cost, due):
+            array.setflags(write=False)  # a policy sees the ledger itself
         return Ledger(queries, asked, cost, due)
 
     def work(self, ledger: Ledger) -> NDArray[np.float64]:
         """Return what the policy asks, nothing where no puzzle is due."""
-        work = np.asarray(self.policy.price(ledger, self.service), dtype=np.float64)
-        if work.shape != ledger.cost.shape:
-            raise ValueError(f"the policy returned work of shape {work.shape} for a ledger of {ledger.cost.shape}")
+        work = price(self.policy, ledger, self.service)
         if type(self.policy) not in SHIPPED.values() and work.shape[1] > 1:
             # The ledger holds what is still to come as well: a policy of the user's own must not look.
             half = work.shape[1] // 2
             past = Ledger(*(getattr(ledger, name)[:, :half] for name in Ledger.__dataclass_fields__))
-            if not np.array_equal(self.policy.price(past, self.service), work[:, :half], equal_nan=True):
+            if not np.array_equal(price(self.policy, past, self.service), work[:, :half], equal_nan=True):
                 raise ValueError("the policy looks ahead: its work for a puzzle changes with what is asked after it")
         return np.where(ledger.due, work, 0.0)
 

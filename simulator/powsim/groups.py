@@ -38,7 +38,7 @@ class Group:
             key,
             self.accounts,
             list(self.devices),
-            list(self.spec.devices.values()),
+            [self.spec.devices[device.name] for device in self.devices],
             volume,
             mean_shift=self.spec.mean_shift,
             mean_shift_sd=self.spec.mean_shift_sd,
@@ -49,8 +49,9 @@ class Group:
 
 def groups_of(scenario: Scenario) -> list[Group]:
     """Return the groups in the order of the scenario, populations first."""
+    # Devices by name: the order in the file must not matter, since it does not enter the scenario's id.
     honest = [
-        Group(name, "honest", spec.trace, tuple(map(scenario.device, spec.devices)), spec, spec.identities, 1)
+        Group(name, "honest", spec.trace, tuple(map(scenario.device, sorted(spec.devices))), spec, spec.identities, 1)
         for name, spec in scenario.population.items()
     ]
     campaigns = [

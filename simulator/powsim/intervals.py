@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,10 @@ class Headline:
     value: float
     low: float
     high: float
+
+    def at_least(self, least: float) -> Headline:
+        """Return the headline with its lower end not below what can be, such as a slowdown of 1."""
+        return replace(self, low=max(self.low, least))
 
     def as_dict(self) -> dict[str, float | None]:
         """Return {"value", "low", "high"}; JSON knows no infinity, so an unbounded end is None."""
@@ -55,7 +59,7 @@ def share(hits: int, n: int) -> Headline:
 def total(sample: NDArray[np.float64]) -> Headline:
     """Return the sum over a sampled population, with the normal interval of the sum of n independent users."""
     value = float(np.sum(sample))
-    half = NORMAL * float(np.std(sample, ddof=1)) * len(sample) ** 0.5 if len(sample) > 1 else math.inf
+    half = NORMAL * float(np.std(sample)) * len(sample) ** 0.5 if len(sample) > 1 else math.inf
     return Headline(value, max(value - half, 0.0), value + half)
 
 

@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
+import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from powsim.devices import closest
+from powsim.ledger import Ledger, Service
 from powsim.policy import SHIPPED, Policy
+
+MOST_QUERIES = 10**9
+MOST_COST_PER_QUERY = 1e12
+
+
+@contextlib.contextmanager
+def foreign(what: str) -> Iterator[None]:
+    """Run code of the user's own: what it prints goes to stderr, whatever it raises becomes a ValueError."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (Exception, SystemExit) as error:  # a user's file may fail in any way; the reason is passed on
+        raise ValueError(f"{what}: {type(error).__name__}: {str(error)[:200]}") from error
+
+
+def price(policy: Policy, ledger: Ledger, service: Service) -> NDArray[np.float64]:
+    """Return the work that a policy asks, float64 [A, P]. Raises ValueError for whatever is not."""
+    with foreign("the policy failed"):
+        answer = np.asarray(policy.price(ledger, service))
+    if answer.dtype.kind not in "biuf":
+        raise ValueError(f"the policy returned work of type {answer.dtype}: numbers of hashes are needed")
+    if answer.shape != ledger.cost.shape:
+        raise ValueError(f"the policy returned work of shape {answer.shape} for a ledger of {ledger.cost.shape}")
+    return answer.astype(np.float64)
 
 
 class PluginMistake(ValueError):
@@ -25,6 +56,15 @@ class PluginMistake(ValueError):
         super().__init__("; ".join(f"{path}: {text}" for path, text in mistakes))
 
 
+def shown(value: object) -> str:
+    """Return a value as a message can hold it: not every integer can be printed, nor should every text be."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     """Return the policy of a [policy] table: `name`, and arguments. Raises PluginMistake with every mistake."""
     arguments = {key: value for key, value in table.items() if key != "name"}
@@ -32,26 +72,59 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     if not isinstance(name, str):
         raise PluginMistake(("policy.name", f"is missing: choose one of {', '.join(SHIPPED)}, or 'file.py:Class'"))
     cls = SHIPPED[name] if name in SHIPPED else _import(name, folder)
-    if not dataclasses.is_dataclass(cls):
-        try:
-            policy = cls(**arguments)
-        except (TypeError, ValueError) as error:
-            raise PluginMistake(("policy", str(error))) from error
-    else:
-        policy = cls(**_checked(cls, arguments))
-    for attribute in ("queries_per_puzzle", "partial_puzzle", "price"):
-        if not hasattr(policy, attribute):
-            raise PluginMistake(("policy.name", f"'{name}' has no {attribute}: see powsim.policy.Policy"))
+    if not callable(cls):
+        raise PluginMistake(
+            ("policy.name", f"'{name}' is of type {type(cls).__name__}, which is not callable: name a class")
+        )
+    try:
+        with foreign(f"cannot build '{name}'"):
+            hints = get_type_hints(cls, include_extras=True) if dataclasses.is_dataclass(cls) else None
+        checked = _plain(arguments) if hints is None else _checked(cls, hints, arguments)
+        with foreign(f"cannot build '{name}'"):
+            policy: Policy = cls(**checked)
+            every, partial, pricing = (
+                getattr(policy, attribute, None) for attribute in ("queries_per_puzzle", "partial_puzzle", "price")
+            )
+    except PluginMistake:
+        raise
+    except ValueError as error:
+        raise PluginMistake(("policy", str(error))) from error
+    if not isinstance(every, int) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
+        shown = str(every)[:40]
+        raise PluginMistake(
+            (
+                "policy.name",
+                f"'{name}' has queries_per_puzzle {shown}: a whole number from 0 to {MOST_QUERIES:,} is needed",
+            )
+        )
+    if not isinstance(partial, bool) or not callable(pricing):
+        raise PluginMistake(
+            ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price: see powsim.Policy")
+        )
     return policy
 
 
-def _checked(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return arguments that JSON can hold, as results repeat them, else raise PluginMistake."""
+
+    def fine(value: Any) -> bool:
+        if isinstance(value, dict):
+            return all(map(fine, value.values()))
+        if isinstance(value, list):
+            return all(map(fine, value))
+        return isinstance(value, str | bool | int) or (isinstance(value, float) and math.isfinite(value))
+
+    bad = [key for key, value in arguments.items() if not fine(value)]
+    if bad:
+        raise PluginMistake(
+            *((f"policy.{key}", "only finite numbers, texts, lists and tables are taken") for key in bad)
+        )
+    return arguments
+
+
+def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return arguments for a dataclass, checked against its annotations."""
-    hints = get_type_hints(cls, include_extras=True)
-    fields: dict[str, Any] = {
-        field.name: (hints[field.name], ... if field.default is dataclasses.MISSING else field.default)
-        for field in dataclasses.fields(cls)
-    }
+    fields: dict[str, Any] = {field.name: (hints[field.name], _default(field)) for field in dataclasses.fields(cls)}
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     try:
         model = create_model(cls.__name__, __config__=config, **fields).model_validate(arguments)
@@ -63,9 +136,16 @@ def _checked(cls: Any, arguments: dict[str, Any]) -> dict[str, Any]:
                 near = closest(str(e["loc"][0]), fields)
                 mistakes.append((path, "unknown key" + (f"; did you mean {near[0]}?" if near else "")))
             else:
-                mistakes.append((path, f"{e['msg']} (got {e['input']!r})"))
+                mistakes.append((path, f"{e['msg']} (got {shown(e['input'])})"))
         raise PluginMistake(*mistakes) from None
     return {name: getattr(model, name) for name in fields}
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return what stands for a dataclass field that is not given, in pydantic's words."""
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return ... if field.default_factory is dataclasses.MISSING else Field(default_factory=field.default_factory)
 
 
 def _import(name: str, folder: Path) -> Any:
@@ -81,33 +161,47 @@ def _import(name: str, folder: Path) -> Any:
             )
         )
     try:
-        if module_name.endswith(".py"):
-            spec = importlib.util.spec_from_file_location(Path(module_name).stem, folder / module_name)
-            if spec is None or spec.loader is None:
-                raise ImportError(f"{module_name} is no Python file")
-            module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
-        else:
-            module = importlib.import_module(module_name)
-        return getattr(module, attribute)
-    except Exception as error:
-        raise PluginMistake(("policy.name", f"cannot load '{name}': {type(error).__name__}: {error}")) from error
+        with foreign(f"cannot load '{name}'"):
+            module = (
+                _module_of(folder / module_name)
+                if module_name.endswith(".py")
+                else importlib.import_module(module_name)
+            )
+            return getattr(module, attribute)
+    except ValueError as error:
+        raise PluginMistake(("policy.name", str(error))) from error
+
+
+def _module_of(path: Path) -> ModuleType:
+    """Return a module made from a file."""
+    unique = f"powsim_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
+    spec = importlib.util.spec_from_file_location(unique, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[unique] = module  # dataclasses look their own module up there
+    spec.loader.exec_module(module)
+    return module
 
 
 def read_trace(name: str, folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cumulative queries and cost [R] of a CSV file with the columns queries,cost. Raises ValueError."""
     try:
-        with (folder / name).open(newline="", encoding="utf-8") as file:
+        with (folder / name).open(newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"cannot read '{name}': {error}") from None
+    except (OSError, ValueError, csv.Error) as error:
+        raise ValueError(f"cannot read '{name[:200]}': {str(error)[:200]}") from None
     try:
         queries = np.array([float(row["queries"]) for row in rows])
         cost = np.array([float(row["cost"]) for row in rows])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"'{name}' needs number columns queries,cost: {error}") from None
+        raise ValueError(f"'{name}' needs number columns queries,cost: {str(error)[:200]}") from None
     if len(queries) < 2 or not (np.isfinite(queries).all() and np.isfinite(cost).all()):
         raise ValueError(f"'{name}' needs at least two rows of finite numbers")
     if np.any(np.diff(queries) <= 0) or np.any(np.diff(cost) < 0) or queries[0] < 0 or cost[0] < 0:
         raise ValueError(f"'{name}': queries must rise and cost must not fall from row to row")
+    with np.errstate(over="ignore"):
+        steepest = float(np.max(np.diff(cost) / np.diff(queries)))
+    if steepest > MOST_COST_PER_QUERY:
+        raise ValueError(f"'{name}': {steepest:g} of cost per query exceeds {MOST_COST_PER_QUERY:g}")
     return queries, cost

@@ -56,24 +56,24 @@ def staged(target: Path) -> Iterator[Path]:
     A results folder of powsim's own is replaced; any other folder with something in it is refused.
     Raises OutputError before the block runs where nothing can be written.
     """
-    if target.exists() and not target.is_dir():
-        raise OutputError(f"{target} is a file: choose another --out")
-    if target.is_dir() and any(target.iterdir()) and not _is_results(target):
-        raise OutputError(f"{target} holds other files and no powsim manifest: choose an empty or new --out")
-    missing = [folder for folder in target.parents if not folder.exists()]
     try:
+        missing = [folder for folder in target.parents if not folder.exists()]
+        _refuse_others(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"cannot write to {target.parent}: {error.strerror}; choose another --out") from error
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
+        raise OutputError(f"cannot write to {str(target)[:200]}: {_reason(error)}; choose another --out") from error
     try:
         yield temporary
-        with _told(target):
-            for file in temporary.iterdir():
-                _flush(file)
-            _flush(temporary)
-            temporary.chmod(0o755)
-            _swap(temporary, target)
+        for file in temporary.iterdir():
+            _flush(file)
+        _flush(temporary)
+        temporary.chmod(0o755)
+        _swap(temporary, target)
+    except OutputError:
+        raise
+    except OSError as error:
+        raise OutputError(f"cannot write {target}: {_reason(error)}; nothing was kept") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in missing:  # empty again where nothing was written
@@ -81,13 +81,30 @@ def staged(target: Path) -> Iterator[Path]:
                 folder.rmdir()
 
 
-@contextlib.contextmanager
-def _told(target: Path) -> Iterator[None]:
-    """Turn a failing disk into a message."""
+def _refuse_others(target: Path) -> None:
+    """Raise OutputError where the name is taken by anything but an empty folder or results of powsim's own."""
+    if target.is_symlink() and not target.exists():
+        raise OutputError(f"{target} is a link to nowhere: choose another --out")
+    if target.exists() and not target.is_dir():
+        raise OutputError(f"{target} is a file: choose another --out")
+    if not target.is_dir():
+        return
+    held = {entry.name for entry in target.iterdir()}
+    if not held:
+        return
     try:
-        yield
-    except OSError as error:
-        raise OutputError(f"cannot write {target}: {error.strerror or error}; nothing was kept") from error
+        manifest = json.loads((target / MANIFEST).read_text(encoding="utf-8"))
+        own = {MANIFEST, *manifest["files"]} if manifest["format"] == FORMAT else set()
+    except (OSError, ValueError, KeyError, TypeError):
+        own = set()
+    if others := sorted(held - own):
+        raise OutputError(f"{target} holds {others[0]}, which no run wrote: choose an empty or new --out")
+
+
+def _reason(error: Exception) -> str:
+    """Return why the system refused; not every OSError has an errno."""
+    number = getattr(error, "errno", None)
+    return os.strerror(number) if number else str(error)
 
 
 def write(
@@ -110,20 +127,19 @@ def write(
     }
     table = _table(result).replace_schema_metadata({key: value.encode() for key, value in about.items()})
     files = [folder / "identities.parquet", folder / "summary.json"]
-    with _told(folder):
-        pq.write_table(table, files[0], compression="zstd")
-        files[1].write_text(json.dumps(document(result, groups), indent=1) + "\n", encoding="utf-8")
-        if pages is not None:
-            files += pages(folder, result, groups)
-        manifest = {
-            **about,
-            "identities": table.num_rows,
-            "files": {
-                file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
-                for file in files
-            },
-        }
-        (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    pq.write_table(table, files[0], compression="zstd")
+    files[1].write_text(json.dumps(document(result, groups), indent=1) + "\n", encoding="utf-8")
+    if pages is not None:
+        files += pages(folder, result, groups)
+    manifest = {
+        **about,
+        "identities": table.num_rows,
+        "files": {
+            file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+            for file in files
+        },
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
 def _table(result: Result) -> Any:
@@ -144,13 +160,6 @@ def _table(result: Result) -> Any:
             columns[name] = np.concatenate([getattr(outcome, name) for outcome in result.outcomes])
     columns["slowdown"] = np.concatenate([outcome.slowdown for outcome in result.outcomes])
     return pa.table(columns)
-
-
-def _is_results(folder: Path) -> bool:
-    try:
-        return bool(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["format"] == FORMAT)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
 
 
 def _flush(path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import tomllib
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -24,13 +25,14 @@ from pydantic import (
 
 from powsim import study
 from powsim.devices import KINDS, PROVENANCE, Device, catalogue, closest
-from powsim.plugin import PluginMistake, build_policy, read_trace
+from powsim.plugin import PluginMistake, build_policy, read_trace, shown
 from powsim.policy import Policy
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Identities = Annotated[int, Field(ge=1, le=100_000_000)]
 Queries = Annotated[int, Field(ge=1, le=1_000_000_000)]
+Item = TypeVar("Item", str, int)
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 
@@ -143,6 +145,14 @@ def _check_device(name: str, info: ValidationInfo) -> str:
     return name
 
 
+def _once(values: list[Item]) -> list[Item]:
+    """Return the values, or raise ValueError if one stands twice: two groups would have one name."""
+    for value in values:
+        if values.count(value) > 1:
+            raise ValueError(f"{value} stands twice")
+    return values
+
+
 class _Traced(_Edge):
     trace: str
 
@@ -196,7 +206,12 @@ class CampaignSpec(_Traced):
     @field_validator("devices")
     @classmethod
     def _known(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        return [_check_device(name, info) for name in value]
+        return [_check_device(name, info) for name in _once(value)]
+
+    @field_validator("identities")
+    @classmethod
+    def _different(cls, value: int | list[int]) -> int | list[int]:
+        return _once(value) if isinstance(value, list) else value
 
     @property
     def splits(self) -> list[int]:
@@ -296,7 +311,7 @@ def load_scenario(source: str | Path | None = None, overrides: list[str] | None 
         path = Path(source)
         where, folder = str(path), path.parent
         try:
-            text = path.read_bytes().decode("utf-8")
+            text = path.read_bytes().decode("utf-8-sig")
         except UnicodeDecodeError as error:
             raise ScenarioError(where, [Mistake("", f"is not UTF-8 text (byte {error.start}): is it TOML?")]) from None
         except OSError as error:
@@ -304,8 +319,8 @@ def load_scenario(source: str | Path | None = None, overrides: list[str] | None 
             raise ScenarioError(where, [Mistake("", f"cannot be read: {error.strerror}{hint}")]) from None
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(where, [Mistake("", f"is not valid TOML: {error}")]) from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as are numbers of too many digits
+        raise ScenarioError(where, [Mistake("", f"is not valid TOML: {str(error)[:200]}")]) from None
     return parse_scenario(raw, where=where, folder=folder, overrides=overrides)
 
 
@@ -313,6 +328,7 @@ def parse_scenario(
     raw: dict[str, Any], *, where: str = "scenario", folder: Path = Path(), overrides: list[str] | None = None
 ) -> Scenario:
     """Return the scenario that a parsed TOML table describes. Raises ScenarioError."""
+    raw = copy.deepcopy(raw)
     for text in overrides or []:
         _override(raw, text, where)
     own = raw.get("devices")
@@ -347,7 +363,7 @@ def _mistake(error: dict[str, Any]) -> Mistake:
     text = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(error["type"], text)
     value = error.get("input")
     if error["type"] not in ("missing", "value_error") and isinstance(value, int | float | str | bool):
-        text += f" (got {value!r})"
+        text += f" (got {shown(value)})"
     return Mistake(path, text)
 
 
@@ -357,8 +373,11 @@ def _override(raw: dict[str, Any], text: str, where: str) -> None:
     if not equals or not key.strip():
         raise ScenarioError(where, [Mistake("", f"--set {text}: write key.path=value")])
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        parsed = tomllib.loads(f"value = {value}")
+        if set(parsed) != {"value"}:
+            raise ScenarioError(where, [Mistake("", f"--set {text}: one value is needed")])
+        parsed = parsed["value"]
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value  # a bare word is taken as text, so that --set policy.name=fixed needs no quotes
     table = raw
     *parents, last = [part.strip() for part in key.split(".")]

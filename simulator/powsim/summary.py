@@ -93,11 +93,11 @@ def _population(group: Group, outcome: Outcome) -> GroupSummary:
         queries=int(outcome.queries.sum()),
         accuracy_pct=None,
         hashes=intervals.total(outcome.hashes.astype(np.float64)),
-        slowdown=intervals.ratio(outcome.service_s + outcome.solve_s, outcome.service_s),
-        slowdown_p50=intervals.quantile(slow, 0.50),
-        slowdown_p95=intervals.quantile(slow, 0.95),
-        slowdown_p99=intervals.quantile(slow, 0.99),
-        slowdown_undefended=intervals.ratio(outcome.service_s + outcome.solve_s, outcome.inference_s),
+        slowdown=intervals.ratio(outcome.service_s + outcome.solve_s, outcome.service_s).at_least(1.0),
+        slowdown_p50=intervals.quantile(slow, 0.50).at_least(1.0),
+        slowdown_p95=intervals.quantile(slow, 0.95).at_least(1.0),
+        slowdown_p99=intervals.quantile(slow, 0.99).at_least(1.0),
+        slowdown_undefended=intervals.ratio(outcome.service_s + outcome.solve_s, outcome.inference_s).at_least(1.0),
         share_above_2x=intervals.share(int((slow > PROMISE).sum()), users),
         hours=intervals.total(outcome.elapsed_s / 3600),
         puzzle_hours=intervals.total(outcome.solve_s / 3600),
@@ -107,8 +107,8 @@ def _population(group: Group, outcome: Outcome) -> GroupSummary:
             DeviceShare(
                 device.name,
                 int(mine.sum()),
-                intervals.quantile(slow[mine], 0.50),
-                intervals.quantile(slow[mine], 0.95),
+                intervals.quantile(slow[mine], 0.50).at_least(1.0),
+                intervals.quantile(slow[mine], 0.95).at_least(1.0),
                 intervals.share(int((slow[mine] > PROMISE).sum()), int(mine.sum())),
             )
             for index, device in enumerate(group.devices)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -25,7 +26,12 @@ MOST_CAMPAIGNS = 16  # more names than this cannot be read in one panel
 
 
 def write_png(path: Path, result: Result, groups: list[GroupSummary]) -> Path:
-    """Write the picture and return its path."""
+    """Write the picture and return its path; the user's own settings of matplotlib do not enter it."""
+    with matplotlib.rc_context(matplotlib.rcParamsDefault):
+        return _write(path, result, groups)
+
+
+def _write(path: Path, result: Result, groups: list[GroupSummary]) -> Path:
     figure = Figure(figsize=(13, 9), dpi=110, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(2, 2)
