@@ -61,6 +61,8 @@ def staged(target: Path) -> Iterator[Path]:
         _refuse_others(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.partial-", dir=target.parent))
+    except OutputError:
+        raise
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         raise OutputError(f"cannot write to {str(target)[:200]}: {_reason(error)}; choose another --out") from error
     try:

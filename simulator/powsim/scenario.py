@@ -373,16 +373,15 @@ def _override(raw: dict[str, Any], text: str, where: str) -> None:
     if not equals or not key.strip():
         raise ScenarioError(where, [Mistake("", f"--set {text}: write key.path=value")])
     try:
-        parsed = tomllib.loads(f"value = {value}")
-        if set(parsed) != {"value"}:
-            raise ScenarioError(where, [Mistake("", f"--set {text}: one value is needed")])
-        parsed = parsed["value"]
+        tables = tomllib.loads(f"value = {value}")
     except (tomllib.TOMLDecodeError, RecursionError):
-        parsed = value  # a bare word is taken as text, so that --set policy.name=fixed needs no quotes
+        tables = {"value": value}  # a bare word is taken as text, so that --set policy.name=fixed needs no quotes
+    if set(tables) != {"value"}:
+        raise ScenarioError(where, [Mistake("", f"--set {text}: one value is needed")])
     table = raw
     *parents, last = [part.strip() for part in key.split(".")]
     for part in parents:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise ScenarioError(where, [Mistake("", f"--set {text}: '{part}' is not a table")])
-    table[last] = parsed
+    table[last] = tables["value"]

@@ -2,37 +2,61 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
 
-INTERRUPTED = 130
 USAGE = 2
 
 
 def main() -> None:
-    """Run the command and exit: 0 done, 2 wrong use or input, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 no (mine), 2 wrong use or input, 130 interrupted, 143 terminated."""
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: list[str]) -> int:
     """Return the exit code of `powsim ARGUMENTS`; messages for people, never a traceback, for foreseen errors."""
-    try:
-        import click
+    from powsim.cli import interrupts
 
-        from powsim.cli.commands import cli
-        from powsim.results import OutputError
-        from powsim.scenario import ScenarioError
-        from powsim_kernels import BackendUnavailable
+    main_thread = threading.current_thread() is threading.main_thread()
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
+    if main_thread:
+        interrupts.install()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without unicode gets question marks, not a crash
+    try:
+        code = _run(arguments)
+        interrupts.check()
+        return code
     except KeyboardInterrupt:
-        return INTERRUPTED
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+        return 128 + (interrupts.seen() or signal.SIGINT)
+    except Exception:
+        if interrupts.seen() is None:
+            raise
+        print("interrupted; nothing half-written is left", file=sys.stderr)
+        return 128 + (interrupts.seen() or signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(arguments: list[str]) -> int:
+    import click
+
+    from powsim.cli.commands import cli
+    from powsim.results import OutputError
+    from powsim.scenario import ScenarioError
+    from powsim_kernels import BackendUnavailable
+
     try:
         code = cli.main(args=arguments, prog_name="powsim", standalone_mode=False)
+        sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.Abort:
-        click.echo("interrupted: nothing was written", err=True)
-        return INTERRUPTED
-    except KeyboardInterrupt:
-        click.echo("interrupted: nothing was written", err=True)
-        return INTERRUPTED
+        raise KeyboardInterrupt from None
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -40,6 +64,14 @@ def run(arguments: list[str]) -> int:
         click.echo(f"Error: {error}", err=True)
         return USAGE
     except BrokenPipeError:
-        # The reader of a pipe left (`| head`): not an error, and nothing more can be said to it.
-        sys.stderr.close()
+        _forget_stdout()  # the reader of a pipe left (`| head`): not an error, and nothing more can be said to it
         return 0
+    except OSError as error:
+        _forget_stdout()
+        click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+        return 1
+
+
+def _forget_stdout() -> None:
+    """Send what stdout still holds nowhere, else the interpreter complains about it on the way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -149,7 +149,12 @@ def init(name: str, template: str | None, listing: bool) -> None:
         raise click.UsageError(f"unknown scenario '{source}': choose one of {', '.join(scenarios)}.")
     try:
         with target.open("x", encoding="utf-8") as file:
-            file.write(scenarios[source])
+            try:
+                file.write(scenarios[source])
+                file.flush()
+            except OSError:
+                target.unlink()
+                raise
     except FileExistsError:
         raise click.UsageError(f"{target} exists: choose another NAME or remove it.") from None
     except OSError as error:
@@ -186,6 +191,8 @@ def mine(
 
     try:
         message = bytes.fromhex(challenge) if as_hex else challenge.encode()
+    except UnicodeEncodeError:
+        raise click.UsageError("CHALLENGE is not text: give its bytes with --hex.") from None
     except ValueError:
         raise click.UsageError(f"'{challenge}' is not hexadecimal.") from None
     try:

@@ -59,7 +59,8 @@ def mine_one(
         click.echo(f"nonce  {int(result.nonce[0])}\ndigest {bytes(result.digest[0]).hex()}")
         click.echo(f"{tries:,} hashes in {result.seconds:.3f} s, {rate / 1e6:.2f} MH/s ({result.backend})", err=True)
     else:
-        click.echo(f"no nonce in {tries:,} tries; go on with --start {start + tries}", err=True)
+        ahead = f"go on with --start {start + tries}" if start + tries < 2**64 else "there are no more"
+        click.echo(f"no nonce in {tries:,} tries; {ahead}", err=True)
     return 0 if found else 1
 
 

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from powsim import results
+from powsim.cli import interrupts
 from powsim.conclusions import findings
 from powsim.engine import Result, simulate
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
@@ -36,6 +37,7 @@ def run_scenario(
 ) -> None:
     """Load, simulate, write, print. Nothing is written before the scenario and the folder are known to be good."""
     scenario = load_scenario(source, overrides)
+    interrupts.check()
     used = scenario.seed if seed is None else seed
     target = out or Path("powsim-results") / f"{scenario.name}-{scenario.id}-s{used}"
     errors = Console(stderr=True)
@@ -50,18 +52,19 @@ def run_scenario(
         groups = summarise(result)
         if folder is not None:
             results.write(folder, result, groups, _pages(errors))
+        interrupts.check()
     if as_json:
         click.echo(json.dumps(results.document(result, groups), indent=1))
     else:
         _show(wide(Console()), result, groups)
     where = f"; results in {target}" if save else ""
-    errors.print(f"simulated in {spent:.1f} s{where}", style="dim", highlight=False, soft_wrap=True)
+    errors.print(Text(f"simulated in {spent:.1f} s{where}", "dim"), soft_wrap=True)
 
 
 def _pages(errors: Console) -> Callable[[Path, Result, list[GroupSummary]], list[Path]] | None:
     """Return what writes the page and the picture, or None, saying so, where [report] is not installed."""
     if importlib.util.find_spec("plotly") is None or importlib.util.find_spec("matplotlib") is None:
-        errors.print("no HTML page: run `pip install 'powsim[report]'` for it", style="dim")
+        errors.print(Text("no HTML page: run `pip install 'powsim[report]'` for it", "dim"))
         return None
     from powsim.report.html import write_html
     from powsim.report.picture import write_png
@@ -78,7 +81,8 @@ def _pages(errors: Console) -> Callable[[Path, Result, list[GroupSummary]], list
 def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
     scenario = result.scenario
     about = f" {scenario.id}, seed {result.seed}: {scenario.description or scenario.service.dataset}"
-    console.print(Text.assemble((scenario.name, "bold"), about))
+    # Text of the user's own must not steer the terminal.
+    console.print(Text.assemble((scenario.name, "bold"), "".join(c if c.isprintable() else " " for c in about)))
     for table in groups_tables(groups, console.width):
         console.print(table)
     console.print(GROUPS_FOOTNOTE, style="dim", highlight=False)

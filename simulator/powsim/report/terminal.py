@@ -93,7 +93,7 @@ GROUPS_FOOTNOTE = (
 
 def checks_table(checks: list[Check]) -> Table:
     """Return the checks of the published policy."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("check of the published policy")
     table.add_column("value", justify="right", no_wrap=True)
     table.add_column("expected", no_wrap=True)
@@ -115,7 +115,9 @@ def seconds(value: float) -> str:
 
 def paper_table(rows: list[PaperRow], title: str) -> Table:
     """Return Table 2: published, recomputed, ratio, and by the corrected rules."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, title=title, title_justify="left")
+    table = Table(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True, title=title, title_justify="left"
+    )
     for name in ("dataset", "attack"):
         table.add_column(name, no_wrap=True)
     for name in (
@@ -147,7 +149,7 @@ def paper_table(rows: list[PaperRow], title: str) -> Table:
 
 def devices_table(devices: list[Device]) -> Table:
     """Return the catalogue, or a part of it."""
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     table.add_column("device", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("family", no_wrap=True)

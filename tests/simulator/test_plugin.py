@@ -1,0 +1,372 @@
+"""A user's own policies and traces: what works, and that what does not is told in words, never as a traceback."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from powsim import ScenarioError, parse_scenario, simulate, summarise
+from powsim.cli import run
+from powsim.engine import Result
+from powsim.policy import SHIPPED
+
+BODY = "{'queries_per_puzzle': 0, 'partial_puzzle': True, 'price': lambda self, ledger, service: %s}"
+
+
+def table(policy: dict[str, Any] | None = None, trace: str = "copycat") -> dict[str, Any]:
+    return {
+        "name": "small",
+        "service": {"dataset": "cifar10"},
+        "policy": policy or {"name": "none"},
+        "population": {
+            "web": {"identities": 5, "queries": 200, "devices": {"galaxy-a34-browser": 1.0}, "drift_sd": 0.02}
+        },
+        "campaign": {
+            "theft": {"trace": trace, "queries": 700, "devices": ["rtx-4090"], "identities": 2, "replicas": 3}
+        },
+    }
+
+
+def simulated(folder: Path, policy: dict[str, Any]) -> Result:
+    return simulate(parse_scenario(table(policy), folder=folder))
+
+
+def refused(folder: Path, policy: dict[str, Any], trace: str = "copycat") -> str:
+    with pytest.raises(ScenarioError) as caught:
+        parse_scenario(table(policy, trace), folder=folder)
+    return str(caught.value)
+
+
+DATACLASS = """
+from dataclasses import dataclass, field
+import numpy as np
+
+@dataclass(frozen=True)
+class Mine:
+    scale: float = 1e5
+    tags: list = field(default_factory=list)
+    queries_per_puzzle: int = 50
+    partial_puzzle: bool = True
+
+    def price(self, ledger, service):
+        return self.scale * ledger.asked
+"""
+
+
+@pytest.mark.parametrize("future", [False, True], ids=["plain", "from __future__ import annotations"])
+def test_a_dataclass_in_a_file_is_a_policy_and_its_fields_are_arguments(future: bool, tmp_path: Path) -> None:
+    text = ("from __future__ import annotations\n" if future else "") + DATACLASS
+    (tmp_path / "mine.py").write_text(text)
+    result = simulated(tmp_path, {"name": "mine.py:Mine", "scale": 7.0})
+    for outcome in result.outcomes:
+        np.testing.assert_allclose(outcome.work, 7.0 * outcome.queries, rtol=1e-12)
+        np.testing.assert_array_equal(outcome.puzzles, -(-outcome.queries // 50))
+
+
+def test_arguments_of_a_dataclass_are_checked_against_its_annotations(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(DATACLASS)
+    text = refused(
+        tmp_path, {"name": "mine.py:Mine", "scal": 1.0, "partial_puzzle": "no", "queries_per_puzzle": math.nan}
+    )
+    assert "3 mistakes" in text
+    assert "policy.scal: unknown key; did you mean scale?" in text
+    assert "policy.partial_puzzle: " in text
+    assert "policy.queries_per_puzzle: " in text
+
+
+def test_a_plain_class_is_a_policy_and_its_signature_refuses_other_arguments(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n"
+        "    queries_per_puzzle, partial_puzzle = 0, True\n"
+        "    def __init__(self, scale=1.0): self.scale = scale\n"
+        "    def price(self, ledger, service): return self.scale + 0 * ledger.cost\n"
+    )
+    result = simulated(tmp_path, {"name": "mine.py:Mine", "scale": 3.0})
+    np.testing.assert_array_equal(result.outcomes[0].work, 3.0 * result.outcomes[0].puzzles)
+    assert "scal" in refused(tmp_path, {"name": "mine.py:Mine", "scal": 3.0})
+
+
+def test_an_import_path_and_the_short_name_of_a_shipped_policy_are_the_same(tmp_path: Path) -> None:
+    for name, cls in SHIPPED.items():
+        short = simulated(tmp_path, {"name": name})
+        long = simulated(tmp_path, {"name": f"{cls.__module__}:{cls.__name__}"})
+        for a, b in zip(short.outcomes, long.outcomes, strict=True):
+            np.testing.assert_array_equal(a.hashes, b.hashes)
+
+
+LOADS = {
+    "broken": ("def (", "SyntaxError"),
+    "raising": ("raise RuntimeError('[/] boo')", "boo"),
+    "exiting": ("import sys; sys.exit(3)", "SystemExit"),
+    "missing import": ("import nosuchmodule", "nosuchmodule"),
+    "no such class": ("", "Mine"),
+    "binary": ("\0\1\2", "null bytes"),
+    "a number": ("Mine = 5", "callable"),
+    "an object": (DATACLASS + "Mine = Mine()", "mine.py:Mine"),
+    "no price": ("Mine = type('Mine', (), {'queries_per_puzzle': 0, 'partial_puzzle': True})", "price"),
+    "no queries_per_puzzle": (
+        "Mine = type('Mine', (), {'price': print, 'partial_puzzle': True})",
+        "queries_per_puzzle",
+    ),
+    "__init__ raises": ("class Mine:\n    def __init__(self): raise KeyError('boo')", "boo"),
+    "__init__ exits": ("class Mine:\n    def __init__(self): raise SystemExit(7)", "7"),
+    "__post_init__ raises": (DATACLASS + "    def __post_init__(self): raise ValueError('odd')", "odd"),
+    "property raises": (
+        "class Mine:\n    partial_puzzle = True\n    price = print\n"
+        "    @property\n    def queries_per_puzzle(self): raise RuntimeError('prop')",
+        "prop",
+    ),
+    "unknown annotation": (DATACLASS.replace("scale: float", "scale: 'Undefined'"), "Undefined"),
+    "price is no function": (f"Mine = type('Mine', (), {{**{BODY % '0'}, 'price': 5}})", "price"),
+    "negative queries_per_puzzle": (f"Mine = type('Mine', (), {{**{BODY % '0'}, 'queries_per_puzzle': -5}})", "-5"),
+    "half a query per puzzle": (f"Mine = type('Mine', (), {{**{BODY % '0'}, 'queries_per_puzzle': 0.5}})", "0.5"),
+    "text for queries_per_puzzle": (f"Mine = type('Mine', (), {{**{BODY % '0'}, 'queries_per_puzzle': '64'}})", "64"),
+    "huge queries_per_puzzle": (
+        f"Mine = type('Mine', (), {{**{BODY % '0'}, 'queries_per_puzzle': 10**30}})",
+        "queries",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", list(LOADS))
+def test_a_policy_that_cannot_be_built_is_a_mistake_in_the_scenario(kind: str, tmp_path: Path) -> None:
+    text, words = LOADS[kind]
+    (tmp_path / "mine.py").write_text(text)
+    message = refused(tmp_path, {"name": "mine.py:Mine"})
+    assert "policy" in message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    "name", ["none.py:Mine", "folder.py:Mine", "no.such.module:Mine", ":Mine", "mine.py:", "a\0.py:M"]
+)
+def test_a_policy_that_is_not_there_is_a_mistake_in_the_scenario(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "mine.py").write_text(DATACLASS)
+    assert "policy.name: cannot load" in refused(tmp_path, {"name": name})
+
+
+def test_an_unknown_short_name_comes_with_the_known_ones(tmp_path: Path) -> None:
+    text = refused(tmp_path, {"name": "as-publish"})
+    assert "did you mean as-published?" in text
+    assert all(name in text for name in SHIPPED)
+
+
+PRICES = {
+    "nan": "np.nan + ledger.cost",
+    "negative": "-1.0 - ledger.cost",
+    "infinite": "np.inf + ledger.cost",
+    "huge": "1e300 + ledger.cost",
+    "just too hard": "2.0**58 * 1.001 + 0 * ledger.cost",
+    "wrong shape": "np.ones(3)",
+    "a number": "5.0",
+    "none": "None",
+    "text": "[['a']]",
+    "complex": "1j + ledger.cost",
+    "ragged": "[[1.0], [1.0, 2.0]]",
+    "raises KeyError": "{}['boo']",
+    "raises ZeroDivisionError": "1 / 0",
+    "raises OSError": "open('/nonexistent/file')",
+    "exits": "(_ for _ in ()).throw(SystemExit(0))",
+    "looks ahead": "ledger.cost[:, ::-1] + 1",
+}
+
+
+def policy_file(folder: Path, price: str) -> None:
+    (folder / "mine.py").write_text(f"import numpy as np\nMine = type('Mine', (), {BODY % price})\n")
+
+
+@pytest.mark.parametrize("kind", list(PRICES))
+def test_a_price_that_is_none_ends_the_run_with_words_and_without_results(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy_file(tmp_path, PRICES[kind])
+    (tmp_path / "s.toml").write_text(to_toml(table({"name": "mine.py:Mine"})))
+    before = sorted(tmp_path.iterdir())
+    assert run(["run", str(tmp_path / "s.toml"), "--json", "--out", str(tmp_path / "a" / "b")]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "polic" in err or "bits" in err  # names the part at fault
+    assert [p for p in sorted(tmp_path.iterdir()) if p.name != "__pycache__"] == before
+
+
+def to_toml(raw: dict[str, Any]) -> str:
+    """Return a table as TOML: values are JSON, which inline TOML reads but for the tables."""
+
+    def inline(value: Any) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f"{json.dumps(k)} = {inline(v)}" for k, v in value.items()) + "}"
+        return json.dumps(value)
+
+    return "\n".join(f"{key} = {inline(value)}" for key, value in raw.items()) + "\n"
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        "np.exp(ledger.cost / 50)",
+        "1e4 * np.log1p(ledger.cost) + ledger.queries**1.5",
+        "ledger.cost @ np.triu(np.ones((ledger.cost.shape[1],) * 2))",
+        "np.cumsum(np.tanh(ledger.cost), axis=1)",
+        "np.maximum.accumulate(ledger.asked, axis=1)",
+        "(ledger.cost > 3) * np.int8(5)",
+        "np.where(ledger.due, 5.0, np.nan)",
+        "np.full(ledger.cost.shape, 5e-324)",
+    ],
+)
+def test_an_honest_price_is_taken(price: str, tmp_path: Path) -> None:
+    policy_file(tmp_path, price)
+    for group in summarise(simulated(tmp_path, {"name": "mine.py:Mine"})):
+        assert group.hashes.value >= 0
+
+
+def test_a_policy_that_never_knew_long_traces_still_gets_its_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The report draws the whole published trace, beyond what anybody in the scenario asks."""
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    queries_per_puzzle, partial_puzzle = 0, True\n    def price(self, ledger, service):\n"
+        "        if ledger.queries.max() > 1000: raise ValueError('only up to 1000 queries')\n"
+        "        return 1.0 + ledger.cost\n"
+    )
+    (tmp_path / "s.toml").write_text(to_toml(table({"name": "mine.py:Mine"})))
+    assert run(["run", str(tmp_path / "s.toml"), "--json", "--out", str(tmp_path / "o")]) == 0
+    assert (tmp_path / "o" / "manifest.json").is_file()
+
+
+def test_a_policy_cannot_change_the_ledger_that_it_is_shown(tmp_path: Path) -> None:
+    policy_file(tmp_path, "1e4 + 0 * ledger.cost")
+    plain = simulated(tmp_path, {"name": "mine.py:Mine"})
+    (tmp_path / "mine.py").write_text(
+        "import numpy as np\nclass Mine:\n    queries_per_puzzle, partial_puzzle = 0, True\n"
+        "    def price(self, ledger, service):\n        answer = 1e4 + 0 * ledger.cost\n        try:\n"
+        "            ledger.cost[:] = 0\n            ledger.due[:] = False\n        except ValueError:\n"
+        "            pass\n        return answer\n"
+    )
+    meddled = simulated(tmp_path, {"name": "mine.py:Mine"})
+    for a, b in zip(plain.outcomes, meddled.outcomes, strict=True):
+        np.testing.assert_array_equal(a.cost, b.cost)
+        np.testing.assert_array_equal(a.puzzles, b.puzzles)
+
+
+def test_what_a_policy_prints_does_not_reach_the_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    policy_file(tmp_path, "print('hello') or 1e4 + 0 * ledger.cost")
+    with (tmp_path / "mine.py").open("a") as file:
+        file.write("print('loaded')\n")
+    (tmp_path / "s.toml").write_text(to_toml(table({"name": "mine.py:Mine"})))
+    assert run(["run", str(tmp_path / "s.toml"), "--json", "--no-save"]) == 0
+    json.loads(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("value", [math.nan, [1.0, {"deep": math.inf}], "date"], ids=str)
+def test_odd_arguments_of_a_policy_leave_the_json_standard(
+    value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "class Mine:\n    queries_per_puzzle, partial_puzzle = 0, True\n    def __init__(self, z): pass\n"
+        "    def price(self, ledger, service): return 1.0 + ledger.cost\n"
+    )
+    literal = "2026-01-01" if value == "date" else "nan" if value != value else "[1.0, {deep = inf}]"
+    (tmp_path / "s.toml").write_text(to_toml(table()))
+    code = run(
+        [
+            "run",
+            str(tmp_path / "s.toml"),
+            "--json",
+            "--no-save",
+            "--set",
+            f"policy={{name='mine.py:Mine', z={literal}}}",
+        ]
+    )
+    out, _ = capsys.readouterr()
+    if code == 0:
+        json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    else:
+        assert code == 2
+        assert out == ""
+
+
+def trace_file(folder: Path, text: str | bytes, name: str = "t.csv") -> str:
+    (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    return name
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "queries,cost\n100,5\n1000,90\n",
+        "queries,cost\r\n0,0\r\n100,5\r\n1000,90\r\n",
+        "cost,when,queries\n5,x,100\n90,y,1000\n",
+        'queries,cost\n"100","5"\n1e3,9e1\n',
+        b"\xef\xbb\xbfqueries,cost\n100,5\n1000,90\n",
+    ],
+    ids=["plain", "crlf and origin", "other columns", "quoted", "byte order mark"],
+)
+def test_a_trace_of_ones_own_is_interpolated_from_the_origin(text: str | bytes, tmp_path: Path) -> None:
+    trace_file(tmp_path, text)
+    result = simulate(parse_scenario(table({"name": "none"}, "t.csv"), folder=tmp_path))
+    campaign = result.outcomes[1]
+    np.testing.assert_array_equal(campaign.queries, 350)
+    expected = 5 + (350 - 100) / (1000 - 100) * (90 - 5)
+    np.testing.assert_allclose(campaign.cost, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("text", ["queries,cost\n0,0\n100,5\n", "queries,cost\n50,2.5\n100,5\n"])
+def test_beyond_its_end_a_trace_goes_on_at_its_rate(text: str, tmp_path: Path) -> None:
+    trace_file(tmp_path, text)
+    result = simulate(parse_scenario(table({"name": "fixed"}, "t.csv"), folder=tmp_path))
+    np.testing.assert_allclose(result.outcomes[1].cost, 350 * 0.05, rtol=1e-12)
+
+
+TRACES: dict[str, tuple[str | bytes, str]] = {
+    "empty": ("", "t.csv"),
+    "header only": ("queries,cost\n", "two rows"),
+    "one row": ("queries,cost\n1,2\n", "two rows"),
+    "other columns": ("q,c\n1,2\n2,3\n", "queries,cost"),
+    "semicolons": ("queries;cost\n1;2\n2;3\n", "queries,cost"),
+    "nan": ("queries,cost\n1,nan\n2,3\n", "finite"),
+    "infinite": ("queries,cost\n1,1\n2,inf\n", "finite"),
+    "text": ("queries,cost\n1,a\n2,3\n", "'a'"),
+    "a cell missing": ("queries,cost\n1,2\n2\n", "queries,cost"),
+    "falling queries": ("queries,cost\n2,3\n1,4\n", "rise"),
+    "standing queries": ("queries,cost\n2,3\n2,4\n", "rise"),
+    "falling cost": ("queries,cost\n1,4\n2,3\n", "fall"),
+    "negative": ("queries,cost\n-1,0\n2,3\n", "'t.csv'"),
+    "not utf-8": (b"queries,cost\n1,\xff\n2,3\n", "utf-8"),
+    "nul": (b"queries,cost\n1,\x00\n2,3\n", "'t.csv'"),
+    "a huge cell": ("queries,cost\n" + "1" * 200_000 + ",2\n", "'t.csv'"),
+    "a cost that no curve can hold": ("queries,cost\n1e-300,0\n2e-300,1e300\n", "'t.csv'"),
+}
+
+
+@pytest.mark.parametrize("kind", list(TRACES))
+def test_a_trace_that_is_none_is_a_mistake_at_its_place(kind: str, tmp_path: Path) -> None:
+    text, words = TRACES[kind]
+    message = refused(tmp_path, {"name": "none"}, trace_file(tmp_path, text))
+    assert "campaign.theft.trace: " in message
+    assert words in message
+    assert len(message) < 1000
+
+
+@pytest.mark.parametrize("name", ["none.csv", ".csv", "folder.csv", "a\0b.csv"])
+def test_a_trace_that_is_not_there_is_a_mistake_at_its_place(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder.csv").mkdir()
+    assert "campaign.theft.trace: " in refused(tmp_path, {"name": "none"}, name)
+
+
+def test_a_device_of_ones_own_solves_at_its_rate_and_costs_its_rent(tmp_path: Path) -> None:
+    raw = table({"name": "fixed", "bits": 10.0})
+    raw["devices"] = {"asic": {"rate_low_hz": 1000, "rate_high_hz": 1000.0, "watts": 50, "usd_per_h": 7.2}}
+    raw["campaign"]["theft"]["devices"] = ["asic"]
+    outcome = simulate(parse_scenario(raw)).outcomes[1]
+    np.testing.assert_allclose(outcome.solve_s, outcome.hashes / 1000.0, rtol=1e-12)
+    np.testing.assert_allclose(outcome.cost_usd, outcome.hashes / 1000.0 * 0.002, rtol=1e-12)
+    np.testing.assert_allclose(outcome.energy_j, outcome.hashes / 20.0, rtol=1e-12)
+    del raw["devices"]["asic"]["usd_per_h"]
+    outcome = simulate(parse_scenario(raw)).outcomes[1]
+    np.testing.assert_allclose(outcome.cost_usd, outcome.hashes / 20.0 / 3.6e6 * 0.15, rtol=1e-12)
