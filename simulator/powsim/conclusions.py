@@ -85,6 +85,8 @@ def _for_whom(honest: list[GroupSummary], campaigns: list[GroupSummary]) -> str:
     hit.sort(key=lambda pair: -pair[1].share_above_2x.value)
     if hit:
         named = ", ".join(f"{d.device} ({percent(d.share_above_2x.value)} of them above 2x)" for _, d in hit[:3])
+        if len(hit) > 3:
+            named += " and others"
         lost = sum(d.identities * d.share_above_2x.value for _, d in hit)
         everybody = sum(g.identities for g in honest)
         parts.append(f"the honest who pay are on {named}: {percent(lost / everybody)} of all users")

@@ -42,10 +42,12 @@ def quantile(sample: NDArray[np.float64], q: float) -> Headline:
     n = len(ordered)
     low = int(np.ceil(bdtrik(TAIL, n, q))) - 1
     high = int(np.ceil(bdtrik(1 - TAIL, n, q)))
+    value = float(np.quantile(ordered, q))
     return Headline(
-        float(np.quantile(ordered, q)),
-        float(ordered[low]) if low >= 0 else -math.inf,
-        float(ordered[high]) if high < n else math.inf,
+        value,
+        # The value lies between two order statistics and may pass an end by less than their distance.
+        min(float(ordered[low]), value) if low >= 0 else -math.inf,
+        max(float(ordered[high]), value) if high < n else math.inf,
     )
 
 

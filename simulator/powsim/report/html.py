@@ -93,10 +93,11 @@ def _layout(figure: go.Figure, x: str, y: str, height: int = 440, **more: Any) -
     return figure
 
 
-def _accuracy(result: Result) -> go.Figure:
+def _accuracy(result: Result) -> go.Figure | None:
     figure = go.Figure()
     traces = traces_of(result.scenario)
-    for curve in accuracy_curves(result):
+    curves = accuracy_curves(result)
+    for curve in curves:
         dash = "dot" if curve.device is None else "solid" if curve.device == PAPER_SOLVER else "dash"
         figure.add_scatter(
             x=curve.time_s,
@@ -105,13 +106,14 @@ def _accuracy(result: Result) -> go.Figure:
             line={"color": colour(traces.index(curve.trace)), "dash": dash, "width": 2},
             mode="lines",
         )
-    return _layout(figure, "seconds, without pauses", "accuracy, %", 520, xaxis_type="log")
+    return _layout(figure, "seconds, without pauses", "accuracy, %", 520, xaxis_type="log") if curves else None
 
 
-def _cost(result: Result) -> go.Figure:
+def _cost(result: Result) -> go.Figure | None:
     figure = go.Figure()
     traces = traces_of(result.scenario)
-    for line in cost_lines(result):
+    lines = cost_lines(result)
+    for line in lines:
         figure.add_scatter(
             x=line.queries,
             y=line.excess,
@@ -119,7 +121,7 @@ def _cost(result: Result) -> go.Figure:
             mode="lines",
             line={"color": colour(traces.index(line.trace)), "width": 2},
         )
-    return _layout(figure, "queries of one identity", "privacy cost above expectation")
+    return _layout(figure, "queries of one identity", "privacy cost above expectation") if lines else None
 
 
 def _slowdown(result: Result) -> go.Figure | None:

@@ -58,11 +58,19 @@ def _accuracy(panel: Any, result: Result) -> None:
             label=label,
             lw=1.2,
         )
+    if not panel.lines:
+        panel.text(0.5, 0.5, "no published trace", ha="center", transform=panel.transAxes)
+        return
     fast = [d.name for d in curve_devices(result.scenario)][1:]
     key = "dotted: no puzzles, solid: paper's solver" + (f", dashed: {fast[0]}" if fast else "")
     panel.set(xscale="log", xlabel="seconds, without pauses", ylabel="accuracy of the stolen model, %")
     panel.set_title(f"Stolen accuracy against time\n{key}", fontsize=10)
     _legend_beside(panel)
+
+
+def _short(name: str) -> str:
+    """Return a name that leaves room for the figure."""
+    return name if len(name) <= 40 else f"{name[:39]}…"
 
 
 def _legend_beside(panel: Any) -> None:
@@ -76,14 +84,15 @@ def _cost(panel: Any, result: Result) -> None:
         panel.plot(line.queries, line.excess, color=colour(traces.index(line.trace)), label=line.trace)
     panel.set(xlabel="queries of one identity", ylabel="privacy cost above expectation")
     panel.set_title("What queries leak beyond a standard user's", fontsize=10)
-    panel.legend(fontsize=8)
+    if panel.lines:
+        panel.legend(fontsize=8)
 
 
 def _slowdown(panel: Any, result: Result) -> None:
     curves = slowdown_curves(result)
     for index, curve in enumerate(curves):
         style = "-" if index < 9 else "--"
-        label = f"{curve.population}: {curve.device}"
+        label = _short(f"{curve.population}: {curve.device}")
         panel.plot(curve.slowdown, 100 * curve.share_above, style, color=colour(index), label=label)
     panel.axvline(2.0, color="#999", linestyle="--", linewidth=1)
     panel.set(xscale="log", yscale="log", ylim=(0.01, 110), ylabel="users above, %")
@@ -106,5 +115,5 @@ def _dollars(panel: Any, groups: list[GroupSummary]) -> None:
     above = [g.cost_usd.high - g.cost_usd.value for g in shown]
     rows = range(len(shown))
     panel.errorbar(values, rows, xerr=[below, above], fmt="o", color=colour(0), markersize=4)
-    panel.set_yticks(rows, [g.name for g in shown], fontsize=7)
+    panel.set_yticks(rows, [_short(g.name) for g in shown], fontsize=7)
     panel.set(xscale="log", xlabel="dollars, 95 % of single campaigns")

@@ -60,7 +60,7 @@ def groups_tables(groups: list[GroupSummary], width: int) -> list[Table]:
 def _groups_table(groups: list[GroupSummary], columns: tuple[str, ...]) -> Table:
     """Return one row per group, its 95 % intervals below, and one row per device of a population."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.add_column("group", no_wrap=True)
+    table.add_column("group", overflow="fold", max_width=34)
     for title in columns:
         table.add_column(title, justify="right", no_wrap=True)
     plain = {"identities": lambda row: f"{row.identities:,}", "queries": lambda row: number(row.queries)}
