@@ -90,13 +90,8 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     except ValueError as error:
         raise PluginMistake(("policy", str(error))) from error
     if not isinstance(every, int) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
-        shown = str(every)[:40]
-        raise PluginMistake(
-            (
-                "policy.name",
-                f"'{name}' has queries_per_puzzle {shown}: a whole number from 0 to {MOST_QUERIES:,} is needed",
-            )
-        )
+        needed = f"a whole number from 0 to {MOST_QUERIES:,} is needed"
+        raise PluginMistake(("policy.name", f"'{name}' has queries_per_puzzle {shown(every)}: {needed}"))
     if not isinstance(partial, bool) or not callable(pricing):
         raise PluginMistake(
             ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price: see powsim.Policy")

@@ -112,6 +112,17 @@ def test_json_is_one_object_with_every_group_and_its_headlines(done: Any) -> Non
     assert "simulated in" in err
 
 
+def test_headlines_of_few_users_are_finite_numbers_too(done: Any) -> None:
+    """The promise to whoever reads the JSON: value, low and high are numbers, low <= value <= high."""
+    code, out, _ = done("run", "s.toml", "--json", "--no-save", "--set", "population.web.identities=50")
+    assert code == 0
+    for group in json.loads(out)["groups"]:
+        for name in HEADLINES:
+            ends = [group[name][end] for end in ("low", "value", "high")]
+            assert all(isinstance(end, int | float) for end in ends), (group["name"], name, ends)
+            assert ends == sorted(ends)
+
+
 def test_the_tables_show_every_group_and_end_with_three_sentences(done: Any) -> None:
     code, out, _ = done("run", "s.toml", "--no-save")
     assert code == 0
@@ -450,7 +461,7 @@ def wait_for(found: Any, process: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_says_so_and_leaves_nothing(name: str, here: Path) -> None:
     process = child("run", *LONG, "--out", "deep/r")
     wait_for(lambda: any((here / "deep").glob(".r.partial-*")), process)
@@ -602,6 +613,26 @@ def test_more_work_than_memory_is_told_in_words(here: Path) -> None:
         check=False,
     )
     assert process.returncode == 2
+    assert "Traceback" not in process.stderr
+    assert "memory" in process.stderr.lower()
+    assert names(here) == ["s.toml"]
+
+
+LIMITED = """
+import resource, sys
+from powsim.cli import main
+from powsim_kernels import geometric, uniform
+uniform(range(3), key=1, stream=0)
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 300_000_000,) * 2)
+sys.argv = ["powsim", "run", "s.toml", "--json", "--out", "r", "--set", "population.web.identities=3000000"]
+main()
+"""
+
+
+def test_memory_that_runs_out_on_the_way_is_told_in_words(here: Path) -> None:
+    process = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=False)
+    assert (process.returncode, process.stdout) == (2, "")
     assert "Traceback" not in process.stderr
     assert "memory" in process.stderr.lower()
     assert names(here) == ["s.toml"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,50 @@ def test_a_plain_class_is_a_policy_and_its_signature_refuses_other_arguments(tmp
     result = simulated(tmp_path, {"name": "mine.py:Mine", "scale": 3.0})
     np.testing.assert_array_equal(result.outcomes[0].work, 3.0 * result.outcomes[0].puzzles)
     assert "scal" in refused(tmp_path, {"name": "mine.py:Mine", "scal": 3.0})
+
+
+def test_a_changed_file_is_read_anew_and_nothing_is_written_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own cache compares seconds and sizes: a file rewritten within a second would run as it was."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for price in (1, 2, 3):
+        policy_file(tmp_path, f"{price}.0 + 0 * ledger.cost")
+        outcome = simulated(tmp_path, {"name": "mine.py:Mine"}).outcomes[0]
+        np.testing.assert_array_equal(outcome.work, float(price) * outcome.puzzles)
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.py"]
+
+
+FIELDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "a factory": ("z: list = field(default_factory=list)", {"z": [1]}),
+    "not an argument": ("z: int = field(default=3, init=False)", {}),
+    "an argument but no field": ("z: InitVar[int] = 3", {"z": 4}),
+    "names that pydantic uses": ("copy: int = 3; json: int = 4; model_config: int = 5", {"json": 6}),
+    "a leading underscore": ("_z: int = 3", {"_z": 4}),
+    "an integer for a float": ("z: float = 3.0", {"z": 4}),
+    "a text annotation": ("z: 'int | None' = None", {"z": 4}),
+    "an array": ("z: np.ndarray = None", {}),
+}
+
+
+@pytest.mark.parametrize("kind", list(FIELDS))
+def test_dataclasses_of_every_kind_are_policies(kind: str, tmp_path: Path) -> None:
+    fields, arguments = FIELDS[kind]
+    text = DATACLASS.replace("field\n", "field, InitVar\n").replace(
+        "    tags: list = field(default_factory=list)", f"    {fields}"
+    )
+    (tmp_path / "mine.py").write_text(text)
+    result = simulated(tmp_path, {"name": "mine.py:Mine", "scale": 7.0, **arguments})
+    np.testing.assert_allclose(result.outcomes[0].work, 7.0 * result.outcomes[0].queries, rtol=1e-12)
+
+
+@pytest.mark.parametrize("every", ["np.int64(50)", "50"])
+def test_queries_per_puzzle_may_be_any_whole_number(every: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        f"import numpy as np\nclass Mine:\n    queries_per_puzzle, partial_puzzle = {every}, True\n"
+        "    def price(self, ledger, service): return 1.0 + 0 * ledger.cost\n"
+    )
+    np.testing.assert_array_equal(simulated(tmp_path, {"name": "mine.py:Mine"}).outcomes[0].puzzles, 4)
 
 
 def test_an_import_path_and_the_short_name_of_a_shipped_policy_are_the_same(tmp_path: Path) -> None:
@@ -225,6 +270,14 @@ def test_an_honest_price_is_taken(price: str, tmp_path: Path) -> None:
         assert group.hashes.value >= 0
 
 
+def test_rounding_is_not_looking_ahead(tmp_path: Path) -> None:
+    """A sum by matrix product rounds otherwise when there are more columns; it is the same price."""
+    policy_file(tmp_path, "ledger.cost @ np.triu(np.ones((ledger.cost.shape[1],) * 2)) / 1e3")
+    raw = table({"name": "mine.py:Mine"})
+    raw["population"]["web"] |= {"queries": 300 * 64, "identities": 7}
+    simulate(parse_scenario(raw, folder=tmp_path))
+
+
 def test_a_policy_that_never_knew_long_traces_still_gets_its_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -263,26 +316,22 @@ def test_what_a_policy_prints_does_not_reach_the_data(tmp_path: Path, capsys: py
     json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("value", [math.nan, [1.0, {"deep": math.inf}], "date"], ids=str)
+@pytest.mark.parametrize("literal", ["nan", "[1.0, {deep = inf}]", "2026-01-01", "{a = 12:00:00}"])
+@pytest.mark.parametrize("kind", ["class", "dataclass"])
 def test_odd_arguments_of_a_policy_leave_the_json_standard(
-    value: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kind: str, literal: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "mine.py").write_text(
+    plain = (
         "class Mine:\n    queries_per_puzzle, partial_puzzle = 0, True\n    def __init__(self, z): pass\n"
         "    def price(self, ledger, service): return 1.0 + ledger.cost\n"
     )
-    literal = "2026-01-01" if value == "date" else "nan" if value != value else "[1.0, {deep = inf}]"
-    (tmp_path / "s.toml").write_text(to_toml(table()))
-    code = run(
-        [
-            "run",
-            str(tmp_path / "s.toml"),
-            "--json",
-            "--no-save",
-            "--set",
-            f"policy={{name='mine.py:Mine', z={literal}}}",
-        ]
+    text = (
+        plain if kind == "class" else DATACLASS.replace("tags: list = field(default_factory=list)", "z: object = None")
     )
+    (tmp_path / "mine.py").write_text(text)
+    (tmp_path / "s.toml").write_text(to_toml(table()))
+    policy = f"policy={{name='mine.py:Mine', z={literal}}}"
+    code = run(["run", str(tmp_path / "s.toml"), "--json", "--no-save", "--set", policy])
     out, _ = capsys.readouterr()
     if code == 0:
         json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

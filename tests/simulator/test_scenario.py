@@ -431,6 +431,57 @@ def test_one_id_and_one_seed_mean_one_result_whatever_the_order_in_the_file() ->
         np.testing.assert_array_equal(a.hashes, b.hashes)
 
 
+def test_the_order_of_the_groups_in_the_file_changes_the_id_or_nothing() -> None:
+    raw, turned = table(), table()
+    for one in (raw, turned):
+        one["population"]["api"] = {**one["population"]["web"], "identities": 3}
+    turned["population"] = dict(reversed(turned["population"].items()))
+    a, b = parse_scenario(raw), parse_scenario(turned)
+    if a.id == b.id:
+        assert [g.name for g in simulate(a).groups] == [g.name for g in simulate(b).groups]
+
+
+ABSURD = [
+    ["service.inference_s=1e-320", "service.metering_s=0"],
+    ["service.inference_s=5e-324", "service.metering_s=0", "policy={name='none'}"],
+    ["service.inference_s=1e6", "service.metering_s=1e6"],
+    ["devices.own.rate_low_hz=1e-320", "devices.own.rate_high_hz=1e-320"],
+    ["devices.own.rate_low_hz=1e-320", "devices.own.rate_high_hz=1e18"],
+    ["devices.own.rate_low_hz=1e-150", "devices.own.rate_high_hz=1e-150", "population.web.devices={own=1.0}"],
+    ["devices.own.rate_low_hz=1e18", "devices.own.rate_high_hz=1e18"],
+    ["devices.own.watts=1e9", "devices.own.usd_per_h=1e9"],
+    ["population.web.queries={median=1e-300,sigma=10}"],
+    ["population.web.queries={median=1e9,sigma=10,max=1000}"],
+    ["population.web.mean_shift=-0.999", "population.web.mean_shift_sd=10", "population.web.drift_sd=10"],
+    ["population.web.request_every_s=1e6"],
+    ["policy={name='as-published',solver_hz=1e-300,truncate_bits=false}"],
+    ["policy.reference_hz=1e300"],
+    ["policy.reference_hz=5e-324"],
+    ["policy={name='fixed',bits=0.0}"],
+    ["policy={name='fixed',bits=50.0}"],
+    ["puzzle.sub_puzzles=1024"],
+    ["service.batch=1000000"],
+    ["service.batch=1"],
+]
+
+
+@pytest.mark.parametrize("overrides", ABSURD, ids=[" ".join(o)[:70] for o in ABSURD])
+def test_absurd_values_are_refused_or_give_finite_numbers(overrides: list[str]) -> None:
+    try:
+        result = simulate(parse_scenario(table(), overrides=["campaign.theft.devices=['own']", *overrides]))
+    except ValueError:
+        return
+    for outcome in result.outcomes:
+        for field in outcome.__dataclass_fields__:
+            assert np.isfinite(getattr(outcome, field)).all(), field
+    for group in summarise(result):
+        for field in group.__dataclass_fields__:
+            headline = getattr(group, field)
+            if isinstance(headline, Headline):
+                assert math.isfinite(headline.value), (group.name, field)
+                assert headline.low <= headline.value <= headline.high, (group.name, field)
+
+
 def test_at_least_five_scenarios_ship_with_comments_and_a_description() -> None:
     texts = shipped()
     assert len(texts) >= 5
