@@ -28,7 +28,8 @@ def between(start: str, end: str) -> str:
 def test_table_and_sentences_are_what_the_tool_prints_today() -> None:
     groups = summarise(simulate(load_scenario("default")))
     assert between("<!-- table:", "<!-- end of table") == table(groups)
-    assert between("<!-- findings", "<!-- end of findings").splitlines() == findings(groups)
+    sentences = between("<!-- findings", "<!-- end of findings").splitlines()
+    assert sentences == [f"- {sentence}" for sentence in findings(groups)]
 
 
 def test_the_first_python_example_runs() -> None:

@@ -7,7 +7,7 @@ import csv
 import dataclasses
 import hashlib
 import importlib
-import importlib.util
+import inspect
 import math
 import sys
 from collections.abc import Iterator
@@ -79,7 +79,8 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     try:
         with foreign(f"cannot build '{name}'"):
             hints = get_type_hints(cls, include_extras=True) if dataclasses.is_dataclass(cls) else None
-        checked = _plain(arguments) if hints is None else _checked(cls, hints, arguments)
+        checked = arguments if hints is None else _checked(cls, hints, arguments)
+        _refuse_odd(arguments)
         with foreign(f"cannot build '{name}'"):
             policy: Policy = cls(**checked)
             every, partial, pricing = (
@@ -89,7 +90,7 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
         raise
     except ValueError as error:
         raise PluginMistake(("policy", str(error))) from error
-    if not isinstance(every, int) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
+    if not isinstance(every, int | np.integer) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
         needed = f"a whole number from 0 to {MOST_QUERIES:,} is needed"
         raise PluginMistake(("policy.name", f"'{name}' has queries_per_puzzle {shown(every)}: {needed}"))
     if not isinstance(partial, bool) or not callable(pricing):
@@ -99,8 +100,8 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     return policy
 
 
-def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments that JSON can hold, as results repeat them, else raise PluginMistake."""
+def _refuse_odd(arguments: dict[str, Any]) -> None:
+    """Raise PluginMistake for arguments that JSON cannot hold: results repeat them."""
 
     def fine(value: Any) -> bool:
         if isinstance(value, dict):
@@ -114,12 +115,16 @@ def _plain(arguments: dict[str, Any]) -> dict[str, Any]:
         raise PluginMistake(
             *((f"policy.{key}", "only finite numbers, texts, lists and tables are taken") for key in bad)
         )
-    return arguments
 
 
 def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return arguments for a dataclass, checked against its annotations."""
-    fields: dict[str, Any] = {field.name: (hints[field.name], _default(field)) for field in dataclasses.fields(cls)}
+    parameters = inspect.signature(cls).parameters
+    # Names of our own with the dataclass's as aliases: pydantic keeps some names, and underscores, for itself.
+    fields: dict[str, Any] = {
+        f"f{number}": (_type_of(hints[name]), Field(alias=name, **_default(cls, parameter)))
+        for number, (name, parameter) in enumerate(parameters.items())
+    }
     config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
     try:
         model = create_model(cls.__name__, __config__=config, **fields).model_validate(arguments)
@@ -128,19 +133,25 @@ def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any]) -> dict
         for e in error.errors(include_url=False):
             path = ".".join(("policy", *map(str, e["loc"])))
             if e["type"] == "extra_forbidden":
-                near = closest(str(e["loc"][0]), fields)
+                near = closest(str(e["loc"][0]), parameters)
                 mistakes.append((path, "unknown key" + (f"; did you mean {near[0]}?" if near else "")))
             else:
                 mistakes.append((path, f"{e['msg']} (got {shown(e['input'])})"))
         raise PluginMistake(*mistakes) from None
-    return {name: getattr(model, name) for name in fields}
+    return {name: getattr(model, f"f{number}") for number, name in enumerate(parameters)}
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
-    """Return what stands for a dataclass field that is not given, in pydantic's words."""
-    if field.default is not dataclasses.MISSING:
-        return field.default
-    return ... if field.default_factory is dataclasses.MISSING else Field(default_factory=field.default_factory)
+def _type_of(hint: Any) -> Any:
+    """Return the type of an annotation; an InitVar carries it inside."""
+    return hint.type if isinstance(hint, dataclasses.InitVar) else hint
+
+
+def _default(cls: Any, parameter: inspect.Parameter) -> dict[str, Any]:
+    """Return what stands for an argument that is not given, in pydantic's words."""
+    field = cls.__dataclass_fields__[parameter.name]
+    if field.default_factory is not dataclasses.MISSING:
+        return {"default_factory": field.default_factory}
+    return {} if parameter.default is parameter.empty else {"default": parameter.default}
 
 
 def _import(name: str, folder: Path) -> Any:
@@ -170,12 +181,12 @@ def _import(name: str, folder: Path) -> Any:
 def _module_of(path: Path) -> ModuleType:
     """Return a module made from a file."""
     unique = f"powsim_file_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}"
-    spec = importlib.util.spec_from_file_location(unique, path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
+    # Compiled here, not imported: Python's bytecode cache would miss a change within a second, and leave files behind.
+    code = compile(path.read_bytes(), str(path), "exec")
+    module = ModuleType(unique)
+    module.__file__ = str(path)
     sys.modules[unique] = module  # dataclasses look their own module up there
-    spec.loader.exec_module(module)
+    exec(code, module.__dict__)
     return module
 
 

@@ -64,7 +64,7 @@ class ServiceSpec(_Edge):
 
     dataset: Literal["mnist", "svhn", "cifar10"]
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 64
-    inference_s: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    inference_s: Annotated[float, Field(ge=1e-9, le=1e6)] | None = None
     metering_s: Seconds | None = None
 
 
@@ -105,8 +105,8 @@ Splits = Annotated[
 class DeviceSpec(_Edge):
     """A device of the scenario's own, beside the catalogue."""
 
-    rate_low_hz: Annotated[float, Field(gt=0, le=1e18)]
-    rate_high_hz: Annotated[float, Field(gt=0, le=1e18)]
+    rate_low_hz: Annotated[float, Field(ge=1e-3, le=1e18)]
+    rate_high_hz: Annotated[float, Field(ge=1e-3, le=1e18)]
     title: str = ""
     kind: str = "desktop"
     family: str = "sha256-hashcash"
@@ -280,7 +280,11 @@ class Scenario(_Edge):
             for name in sorted(files)
             if name.endswith((".csv", ".py"))
         }
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
+        # Sorted where the order in the file changes nothing; groups keep theirs, results list them in it.
+        value["policy"] = dict(sorted(value["policy"].items()))
+        for spec in (value, *value["population"].values()):
+            spec["devices"] = dict(sorted(spec["devices"].items()))
+        return json.dumps(value, separators=(",", ":"))
 
     @property
     def id(self) -> str:

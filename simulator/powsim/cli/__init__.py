@@ -20,7 +20,7 @@ def run(arguments: list[str]) -> int:
     from powsim.cli import interrupts
 
     main_thread = threading.current_thread() is threading.main_thread()
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} if main_thread else {}
+    before = {number: signal.getsignal(number) for number in interrupts.HANDLED} if main_thread else {}
     if main_thread:
         interrupts.install()
     for stream in (sys.stdout, sys.stderr):
@@ -60,6 +60,9 @@ def _run(arguments: list[str]) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
+    except MemoryError:
+        click.echo("Error: out of memory: lower identities, replicas or queries; nothing was kept", err=True)
+        return USAGE
     except (ScenarioError, BackendUnavailable, OutputError) as error:
         click.echo(f"Error: {error}", err=True)
         return USAGE
@@ -68,7 +71,7 @@ def _run(arguments: list[str]) -> int:
         return 0
     except OSError as error:
         _forget_stdout()
-        click.echo(f"Error: cannot write the output: {error.strerror}", err=True)
+        click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
         return 1
 
 

@@ -119,6 +119,9 @@ def devices(names: tuple[str, ...], kind: str | None, family: str | None, search
 
     from powsim.report.terminal import devices_table, explain_device, wide
 
+    if not chosen:
+        click.echo("no device matches", err=True)
+        return
     console = wide(Console())
     if names:
         for device in chosen:
@@ -144,6 +147,8 @@ def init(name: str, template: str | None, listing: bool) -> None:
             click.echo(f"{key:12} {comment.partition('=')[2].strip().strip(chr(34))}")
         return
     target = Path(name if name.endswith(".toml") else f"{name}.toml")
+    if not target.stem.strip("."):
+        raise click.UsageError(f"'{name}' is no name for a scenario.")
     source = template or (target.stem if target.stem in scenarios else "default")
     if source not in scenarios:
         raise click.UsageError(f"unknown scenario '{source}': choose one of {', '.join(scenarios)}.")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _seen: list[int] = []
 
 
 def install() -> None:
-    """Turn SIGINT and SIGTERM into a KeyboardInterrupt that is remembered. Only a main thread may call this."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a KeyboardInterrupt that is remembered. Only a main thread may call this."""
     _seen.clear()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in HANDLED:
         signal.signal(number, _note)
 
 
