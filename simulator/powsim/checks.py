@@ -9,11 +9,10 @@ import numpy as np
 from powsim import paper, study
 from powsim.devices import catalogue
 from powsim.groups import service_of
-from powsim.ledger import Ledger, due_points
-from powsim.meter import published_curve
+from powsim.meter import ledger_for, published_curve
 from powsim.paper import ReplayRules
 from powsim.policy import AsPublished, Policy
-from powsim.scenario import parse_scenario
+from powsim.scenario import ServiceSpec
 
 COPYCAT_QUERIES = 30_000
 HONEST_QUERIES = 9_000
@@ -46,20 +45,11 @@ def expected_slowdown(
 
     The queries are split evenly over the accounts, which one solver of `rate_hz` serves.
     """
-    scenario = parse_scenario(
-        {
-            "name": "check",
-            "service": {"dataset": dataset},
-            "policy": {"name": "none"},
-            "campaign": {"a": {"trace": attack, "queries": queries, "devices": ["paper-python-solver"]}},
-        }
-    )
-    service = service_of(scenario)
+    service = service_of(ServiceSpec.model_validate({"dataset": dataset}))
     split = queries // accounts + (np.arange(accounts) < queries % accounts)
     every = policy.queries_per_puzzle or service.batch
-    asked_so_far, asked, due = due_points(split, every, policy.partial_puzzle, int(-(-split.max() // every)))
-    ledger = Ledger(asked_so_far, asked, published_curve(dataset, attack)(asked_so_far), due)
-    hashes = float(np.where(due, policy.price(ledger, service), 0.0).sum())
+    ledger = ledger_for(split, every, policy.partial_puzzle, published_curve(dataset, attack))
+    hashes = float(np.where(ledger.due, policy.price(ledger, service), 0.0).sum())
     return 1.0 + hashes / rate_hz / (queries * service.seconds_per_query), hashes
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim.clock import finish_times
 from powsim.groups import Group, curve_for, groups_of, service_of
-from powsim.ledger import Ledger, Service, due_points
-from powsim.meter import CostCurve, cost_bounds, spread_cost
+from powsim.ledger import Ledger, Service, puzzle_counts
+from powsim.meter import CostCurve, cost_bounds, ledger_for, spread_cost
 from powsim.outcome import Outcome
 from powsim.plugin import price
 from powsim.policy import SHIPPED, Policy
@@ -60,19 +61,19 @@ def simulate(
     seed = scenario.seed if seed is None else seed
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} does not fit: give 0 to 2^63-1")
-    service, policy = service_of(scenario), scenario.policy_object
+    service, policy = service_of(scenario.service), scenario.policy_object
     groups = groups_of(scenario)
     _check_memory(sum(group.accounts * group.replicas for group in groups))
     drawn = [group.draw(seed, backend) for group in groups]
     every = policy.queries_per_puzzle or service.batch
     for group, (_, identities) in zip(groups, drawn, strict=True):
-        longest = -(-int(identities.queries.max()) // every)
+        longest = int(puzzle_counts(identities.queries, every, partial=True).max())
         if longest > MOST_PUZZLES:
             raise ValueError(
                 f"{group.name}: one identity would meet {longest:,} puzzles, more than {MOST_PUZZLES:,}: raise "
                 "policy.queries_per_puzzle or lower its queries"
             )
-    cells = [int((-(-identities.queries // every)).sum()) for _, identities in drawn]
+    cells = [int(puzzle_counts(identities.queries, every, partial=True).sum()) for _, identities in drawn]
     done, outcomes = 0, []
     for group, (key, identities), size in zip(groups, drawn, cells, strict=True):
 
@@ -105,16 +106,15 @@ class _Run:
 
     def ledger(self, identities: Identities) -> Ledger:
         """Return the ledgers of some identities, as wide as the longest of them."""
-        columns = int((-(-identities.queries // self.every)).max())
-        queries, asked, due = due_points(identities.queries, self.every, self.policy.partial_puzzle, columns)
-        if np.any(identities.shift) or np.any(identities.drift):
+        shift, drift = identities.shift, identities.drift
+        if np.any(shift) or np.any(drift):
             bounds = cost_bounds(self.service.dataset)
-            cost = spread_cost(self.curve, queries, identities.shift, identities.drift, bounds)
+            cost: Callable[[NDArray[np.int64]], NDArray[np.float64]] = partial(
+                spread_cost, self.curve, shift=shift, drift=drift, bounds=bounds
+            )
         else:
-            cost = self.curve(queries)
-        for array in (queries, asked, cost, due):
-            array.setflags(write=False)  # a policy sees the ledger itself
-        return Ledger(queries, asked, cost, due)
+            cost = self.curve
+        return ledger_for(identities.queries, self.every, self.policy.partial_puzzle, cost)
 
     def work(self, ledger: Ledger) -> NDArray[np.float64]:
         """Return what the policy asks, nothing where no puzzle is due."""
@@ -141,7 +141,7 @@ class _Run:
         else:
             # Costs that cannot differ share one ledger row: a campaign's repetitions are priced once.
             _, first, row = np.unique(ordered.queries, return_index=True, return_inverse=True)
-        lengths = -(-ordered.queries // self.every)
+        lengths = puzzle_counts(ordered.queries, self.every, partial=True)
         parts: list[Outcome] = []
         done = 0
         for rows in _chunks(lengths[first]):
@@ -179,7 +179,8 @@ class _Run:
             backend=self.backend,
             threads=self.threads,
         )
-        if float(work[row].sum(axis=1).max()) > 2.0**58:
+        expected = work.sum(axis=1)[row]
+        if float(expected.max()) > 2.0**58:
             raise ValueError("one identity would need more than 2^58 hashes: lower the policy's price or cap it")
         hashes = tries.sum(axis=1, dtype=np.uint64)
         solve_s = hashes / identities.rate_hz
@@ -195,7 +196,7 @@ class _Run:
             queries=identities.queries,
             cost=ledger.cost[row, -1],
             puzzles=(work > 0).sum(axis=1)[row],
-            work=work.sum(axis=1)[row],
+            work=expected,
             hashes=hashes,
             inference_s=np.asarray(
                 identities.queries * (self.service.inference_s / self.service.batch), dtype=np.float64
@@ -222,7 +223,7 @@ class _Run:
         asked, queries = ledger.asked[row], ledger.queries[row]
         arrival = (queries - asked) / self.service.batch * pause
         duration = asked * self.service.seconds_per_query + tries / identities.rate_hz[:, None]
-        last = (-(-identities.queries // self.every) - 1)[:, None]
+        last = (puzzle_counts(identities.queries, self.every, partial=True) - 1)[:, None]
         return np.asarray(np.take_along_axis(finish_times(arrival, duration), last, axis=1)[:, 0])
 
 

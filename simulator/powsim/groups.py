@@ -10,7 +10,7 @@ from powsim.ledger import Service
 from powsim.meter import CostCurve, curve_of, published_curve
 from powsim.plugin import read_trace
 from powsim.population import Identities, Volume, draw_campaign, draw_population, group_key
-from powsim.scenario import CampaignSpec, PopulationSpec, Scenario
+from powsim.scenario import CampaignSpec, PopulationSpec, Scenario, ServiceSpec
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,8 @@ def groups_of(scenario: Scenario) -> list[Group]:
     return honest + campaigns
 
 
-def service_of(scenario: Scenario) -> Service:
+def service_of(spec: ServiceSpec) -> Service:
     """Return what the operator knows, published values filled in."""
-    spec = scenario.service
     inference_s, metering_s = study.service_times(spec.dataset)
     per_request = spec.batch / 64  # table 5 is per 64 queries
     fit = study.calibration(spec.dataset)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim import study
+from powsim.ledger import Ledger, due_points, puzzle_counts
 from powsim.study.published import meter_settings
 
 DRIFT_UNIT = 10_000  # drift is the relative change of cost per this many queries
@@ -61,6 +63,24 @@ def spread_cost(
     factor = 1.0 + shift[:, None] + drift[:, None] * (queries / DRIFT_UNIT)
     cost = np.clip(curve(queries) * factor, bounds[0] * queries, bounds[1] * queries)
     return np.maximum.accumulate(cost, axis=1)
+
+
+def ledger_for(
+    queries: NDArray[np.int64],
+    every: int,
+    partial: bool,
+    cost: Callable[[NDArray[np.int64]], NDArray[np.float64]],
+) -> Ledger:
+    """Return the ledgers of identities that ask `queries` [A] in all, as wide as the longest of them.
+
+    cost: from cumulative queries [A, P] to summed cost. The arrays cannot be written: a policy sees them.
+    """
+    columns = int(puzzle_counts(queries, every, partial=True).max())
+    so_far, asked, due = due_points(queries, every, partial, columns)
+    ledger = Ledger(so_far, asked, cost(so_far), due)
+    for name in Ledger.__dataclass_fields__:
+        getattr(ledger, name).setflags(write=False)
+    return ledger
 
 
 def published_curve(dataset: str, attack: str) -> CostCurve:

@@ -48,7 +48,7 @@ def walk(result: Result, group: int, row: int) -> dict[str, float]:
     key, identities = spec.draw(result.seed)
     shift, drift = float(identities.shift[row]), float(identities.drift[row])
     curve, (least, most) = published_curve("cifar10", spec.trace), cost_bounds("cifar10")
-    service, policy = service_of(result.scenario), result.scenario.policy_object
+    service, policy = service_of(result.scenario.service), result.scenario.policy_object
     every, draws = policy.queries_per_puzzle or service.batch, result.scenario.puzzle.sub_puzzles
     asked_so_far, hashes, work_sum, cost, number = 0, 0, 0.0, 0.0, 0
     while asked_so_far < queries:

@@ -23,7 +23,7 @@ SECONDS_PER_QUERY = (0.249 + 0.782) / 64  # table 5, CIFAR-10
 def service(dataset: str = "cifar10") -> Service:
     table = {"name": "x", "service": {"dataset": dataset}, "policy": {"name": "none"}}
     caller = {"queries": 1, "devices": ["rtx-4090"], "trace": "standard"}
-    return service_of(parse_scenario({**table, "campaign": {"a": caller}}))
+    return service_of(parse_scenario({**table, "campaign": {"a": caller}}).service)
 
 
 def fit(dataset: str = "cifar10") -> tuple[float, float]:

@@ -30,12 +30,9 @@ def run(arguments: list[str]) -> int:
         code = _run(arguments)
         interrupts.check()
         return code
-    except KeyboardInterrupt:
-        print("interrupted; nothing half-written is left", file=sys.stderr)
-        return 128 + (interrupts.seen() or signal.SIGINT)
-    except Exception:
-        if interrupts.seen() is None:
-            raise
+    except (KeyboardInterrupt, Exception) as error:
+        if not isinstance(error, KeyboardInterrupt) and interrupts.seen() is None:
+            raise  # a fault of ours, not an interrupt in disguise
         print("interrupted; nothing half-written is left", file=sys.stderr)
         return 128 + (interrupts.seen() or signal.SIGINT)
     finally:

@@ -11,7 +11,7 @@ from powsim import study
 from powsim.devices import Device
 from powsim.engine import Result
 from powsim.groups import curve_for
-from powsim.ledger import Ledger, due_points
+from powsim.meter import ledger_for
 from powsim.plugin import price
 from powsim.scenario import Scenario
 from powsim.summary import GroupSummary
@@ -76,16 +76,15 @@ def accuracy_curves(result: Result) -> list[AccuracyCurve]:
         rows = series.queries >= LEAST_QUERIES
         queries, accuracy = series.queries[rows], series.accuracy_pct[rows]
         total = np.array([int(queries[-1])])
-        so_far, asked, due = due_points(total, every, policy.partial_puzzle, int(-(-total[0] // every)))
-        ledger = Ledger(so_far, asked, curve_for(scenario, name)(so_far), due)
+        ledger = ledger_for(total, every, policy.partial_puzzle, curve_for(scenario, name))
         plain = queries * service.seconds_per_query
         curves.append(AccuracyCurve(name, None, plain, accuracy))
         try:
-            work = np.cumsum(np.where(due, price(policy, ledger, service), 0.0))
+            work = np.cumsum(np.where(ledger.due, price(policy, ledger, service), 0.0))
         except ValueError:
             continue  # the trace is longer than anything the scenario asks: a policy need not know it
         # Puzzles due up to each published row.
-        done = np.searchsorted(so_far[0], queries, side="right")
+        done = np.searchsorted(ledger.queries[0], queries, side="right")
         hashes = np.append(0.0, work)[done]
         curves += [AccuracyCurve(name, d.name, plain + hashes / d.rate_hz, accuracy) for d in curve_devices(scenario)]
     return curves
