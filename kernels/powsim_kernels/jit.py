@@ -7,27 +7,20 @@ in functions that a kernel inlines. `NUMBA_CACHE_DIR` is respected where it is s
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
-import sys
-import time
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from numba import config, njit
 
-STALE_S = 30 * 86400
+from powsim_kernels.folders import cache_folder
+
 CACHE_DIR = "CACHE_DIR"  # numba.config gets its attributes at run time: type checkers do not know them
 
 
 def jit(function: Callable[..., Any]) -> Any:
     """Return `function` compiled by Numba: nogil, IEEE division, cached where a cache folder can be written."""
     before = getattr(config, CACHE_DIR)
-    setattr(config, CACHE_DIR, before or cache_folder())
+    setattr(config, CACHE_DIR, before or str(cache_folder("numba")))
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:
@@ -41,30 +34,3 @@ def jit(function: Callable[..., Any]) -> Any:
 def helper(function: Callable[..., Any]) -> Any:
     """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller."""
     return njit(nogil=True, error_model="numpy")(function)
-
-
-@cache
-def cache_folder() -> str:
-    """Return the folder for this version of the kernels; folders of versions unused for a month are removed."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    parent = _user_cache() / "powsim" / "numba"
-    folder = parent / digest.hexdigest()[:16]
-    # Where this cannot be written, Numba tries its own choice of folder, and jit goes without after that.
-    with contextlib.suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
-        os.utime(folder)
-        for other in parent.iterdir():
-            if time.time() - other.stat().st_mtime > STALE_S:
-                shutil.rmtree(other, ignore_errors=True)
-    return str(folder)
-
-
-def _user_cache() -> Path:
-    """Return the user's cache folder by the platform's convention."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

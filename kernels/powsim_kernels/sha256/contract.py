@@ -107,6 +107,8 @@ def self_test(backend: str = "auto") -> None:
     nonce. Raises BackendUnavailable naming the wrong answer.
     """
     name = _resolve(backend)
+    if name == "cpu":
+        name = importlib.import_module("powsim_kernels.sha256.cpu").paths()[0]  # itself, not its loop over hashlib
     check_answers(_untested(name), name)
 
 

@@ -109,13 +109,20 @@ def plan(position: int) -> Plan:
         # On demand, so that a schedule word stands near the round that uses it: the registers are few.
         if t not in words:
             sigma0, sigma1 = p.function("s0", word(t - 15)), p.function("s1", word(t - 2))
-            words[t] = p.add(word(t - 16), word(t - 7), sigma0, sigma1)
+            terms = [word(t - 16), word(t - 7), sigma0, sigma1]
+            if all(q.v is not None for q in terms):
+                # Their scalar parts would need an addition of their own here and in every word made of this one.
+                terms = [p.merged(q) for q in terms]
+            words[t] = p.add(*terms)
         return words[t]
 
     a, b, c, d, e, f, g, h = (p.constant("input", STATE + i) for i in range(8))
     for t in range(position, 64):
-        t1 = p.merged(p.add(h, word(t), p.constant("k", t)))
-        t1 = p.add(t1, p.function("ch", e, f, g), p.function("S1", e))  # Σ1 last: it is ready last
+        t1 = p.add(h, word(t), p.constant("k", t))
+        choice, sum1 = p.function("ch", e, f, g), p.function("S1", e)
+        if sum1.v is not None:
+            t1 = p.merged(t1)  # what can be added before the late operands come
+        t1 = p.add(t1, choice, sum1)  # Σ1 last: it is ready last
         t2 = p.add(p.function("S0", a), p.function("maj", a, b, c))
         if t == 63:
             p.result = p.operand(p.add(t1, t2, p.constant("input", INITIAL)))[1]

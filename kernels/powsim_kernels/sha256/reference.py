@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-FIRST_CHUNK = 256
+FIRST_CHUNK, BREADTH = 256, 1
 """Hashes of the first chunk of a search: about 30 ms of plain Python, before its speed is known."""
 
 MASK = 0xFFFFFFFF

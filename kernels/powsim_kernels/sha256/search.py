@@ -29,7 +29,8 @@ class Cancel(Protocol):
 class Twin(Protocol):
     """What a backend provides: a module, or an object with the same names."""
 
-    FIRST_CHUNK: int
+    FIRST_CHUNK: int  # hashes of the first chunk
+    BREADTH: int  # puzzles to search side by side: one fills a CPU, thousands a GPU
 
     def sha256(self, messages: list[bytes], threads: int | None) -> NDArray[np.uint8]:
         """Return the digest of every message: uint8 [N, 32]."""
@@ -65,6 +66,17 @@ class MineProgress:
     remaining_tries: float  # expected hashes until every puzzle that has not ended is solved
     remaining_tries_p95: float  # hashes that suffice for that with a probability of 95 %
     seconds: float  # since the search began
+    hashes_per_s: float  # of the last chunk
+
+    @property
+    def remaining_s(self) -> float:
+        """Return the expected seconds until every puzzle that has not ended is solved, at the last chunk's speed."""
+        return self.remaining_tries / self.hashes_per_s if self.hashes_per_s > 0 else math.inf
+
+    @property
+    def remaining_s_p95(self) -> float:
+        """Return the seconds that suffice for that with a probability of 95 %, at the last chunk's speed."""
+        return self.remaining_tries_p95 / self.hashes_per_s if self.hashes_per_s > 0 else math.inf
 
 
 @dataclass(frozen=True)
@@ -105,7 +117,7 @@ def search(
     """Return (tries uint64 [P], found bool [P]) of puzzles searched from `start`, at most `most` nonces each.
 
     Puzzles are taken in order. A chunk holds as many of them as fill it if each needs twice its expectation,
-    or a part of a single hard one; what is left unsolved goes first into the next chunk.
+    or, where they are hard, a part of each of BREADTH; what is left unsolved goes first into the next chunk.
     """
     total = len(start)
     tries, found = np.zeros(total, np.uint64), np.zeros(total, np.bool_)
@@ -125,7 +137,8 @@ def search(
         if cancel is not None and cancel.is_set():
             break
         queue = np.concatenate((carry, np.arange(fresh, min(fresh + int(work), total))))
-        share = np.minimum(np.ceil(2.0 * mean[queue]), int(work)).astype(np.uint64)
+        most_each = max(int(work) // min(twin.BREADTH, carry.size + total - fresh), 1)
+        share = np.minimum(np.ceil(2.0 * mean[queue]), most_each).astype(np.uint64)
         share = np.minimum(share, budget[queue] - tries[queue])
         taken = max(1, int(np.searchsorted(np.cumsum(share), int(work), side="right")))
         rows, count = queue[:taken], share[:taken]
@@ -153,6 +166,7 @@ def search(
                     remaining_tries=remaining,
                     remaining_tries_p95=quantile95(remaining, variance),
                     seconds=time.perf_counter() - began,
+                    hashes_per_s=float(done.sum()) / max(chunk_s, 1e-9),
                 )
             )
     return tries, found

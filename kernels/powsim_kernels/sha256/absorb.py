@@ -1,0 +1,92 @@
+"""Hash values after the whole leading blocks of challenges: the midstates from which a search starts."""
+
+# llvmlite has no types:
+# mypy: ignore-errors
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powsim_kernels.sha256 import reference
+
+FEW = 32
+"""Blocks up to which plain Python, 0.1 ms a block, is quicker than loading compiled code."""
+
+
+def midstates(data: NDArray[np.uint8], starts: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the hash value after `blocks` 64-byte blocks of data from each start on: uint32 [P, 8]."""
+    states = np.tile(np.array(reference.INITIAL, np.uint32), (len(starts), 1))
+    if not blocks.any():
+        return states
+    if blocks.sum() > FEW:
+        _compiled()(states.ctypes.data, data.ctypes.data, starts.ctypes.data, blocks.ctypes.data, len(starts))
+        return states
+    for row in np.flatnonzero(blocks).tolist():
+        message = data[starts[row] : starts[row] + 64 * blocks[row]].tobytes()
+        state = reference.INITIAL
+        for at in range(0, len(message), 64):
+            state = reference.compress(state, message[at : at + 64])
+        states[row] = state
+    return states
+
+
+@cache
+def _compiled():
+    from powsim_kernels import native
+
+    arguments = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
+    return native.load("absorb", "absorb", build, native.host(), arguments)
+
+
+def build() -> str:
+    """Return the IR of the function "absorb": 64 unrolled rounds in a loop over blocks in a loop over rows."""
+    from llvmlite import ir
+
+    from powsim_kernels.sha256.lanes import I8, I32, I64, Lanes, declared, item
+
+    module = ir.Module()
+    pointers = [I32.as_pointer(), I8.as_pointer(), I64.as_pointer(), I64.as_pointer()]
+    function = ir.Function(module, ir.FunctionType(ir.VoidType(), [*pointers, I64]), "absorb")
+    states, data, starts, blocks, rows = function.args
+    entry, row_loop, block_loop, compress, row_end, done = (
+        function.append_basic_block(name) for name in ("entry", "row", "block", "compress", "end", "done")
+    )
+    b = ir.IRBuilder(entry)
+    zero, one = ir.Constant(I64, 0), ir.Constant(I64, 1)
+    b.branch(row_loop)
+
+    b.position_at_end(row_loop)
+    row = b.phi(I64)
+    row.add_incoming(zero, entry)
+    b.cbranch(b.icmp_signed("<", row, rows), block_loop, done)
+
+    b.position_at_end(block_loop)
+    number = b.phi(I64)
+    number.add_incoming(zero, row_loop)
+    b.cbranch(b.icmp_signed("<", number, b.load(item(b, blocks, row))), compress, row_end)
+
+    b.position_at_end(compress)
+    start = b.add(b.load(item(b, starts, row)), b.mul(number, ir.Constant(I64, 64)))
+    swap = declared(module, "llvm.bswap.i32", I32, [I32])
+    words = []
+    for i in range(16):
+        place = item(b, data, b.add(start, ir.Constant(I64, 4 * i)))
+        words.append(b.call(swap, [b.load(b.bitcast(place, I32.as_pointer()), align=1)]))
+    own = item(b, states, b.mul(row, ir.Constant(I64, 8)))
+    before = [b.load(item(b, own, i)) for i in range(8)]
+    for i, (old, new) in enumerate(zip(before, Lanes(b).rounds(before, words, 64), strict=True)):
+        b.store(b.add(old, new), item(b, own, i))
+    number.add_incoming(b.add(number, one), compress)
+    b.branch(block_loop)
+
+    b.position_at_end(row_end)
+    row.add_incoming(b.add(row, one), row_end)
+    b.branch(row_loop)
+
+    b.position_at_end(done)
+    b.ret_void()
+    return str(module)

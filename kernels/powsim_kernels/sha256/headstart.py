@@ -1,0 +1,89 @@
+"""A loop over hashlib that searches at once, while the kernels are compiled in another thread."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from powsim_kernels.sha256.ranges import Ranges
+
+PATIENCE_S = 0.02
+"""Seconds of hashing, of all searches together, before compiling begins: easy puzzles are done by then."""
+
+SLICE = 512
+"""Hashes between looks at the clock, about 0.5 ms."""
+
+YIELD_S = 1e-4
+"""Seconds of sleep after each slice: the compiling thread needs the GIL, which hashing small messages never leaves."""
+
+
+class HeadStart:
+    """The loop, and the kernels that it waits for: `load` takes a word position and returns when one can be used."""
+
+    def __init__(self, load: Callable[[int], Any]) -> None:
+        self.load = load
+        self.spent_s = 0.0
+        self._lock = threading.Lock()
+        self._loading: dict[int, Future[Any]] = {}
+        self._compiler: ThreadPoolExecutor | None = None
+
+    def ready(self, positions: list[int]) -> bool:
+        """Return whether all these kernels can be used; raises what loading one raised."""
+        futures = [self._loading.get(position) for position in positions]
+        if not all(future is not None and future.done() for future in futures):
+            return False
+        for future in futures:
+            if future is not None:
+                future.result()
+        return True
+
+    def begin(self, positions: list[int]) -> None:
+        """Begin to load the kernels that nobody has begun."""
+        with self._lock:
+            self._compiler = self._compiler or ThreadPoolExecutor(1, "powsim-compile")
+            for position in positions:
+                if position not in self._loading:
+                    self._loading[position] = self._compiler.submit(self.load, position)
+
+    def search(
+        self, positions: list[int], challenges: list[bytes], ranges: Ranges
+    ) -> tuple[NDArray[np.uint64], int, int]:
+        """Search the ranges in order until they end or the kernels are ready.
+
+        Returns (index uint64 [R] as `search` of a twin, first row not finished, nonces of it tried).
+        """
+        index = ranges.count.copy()
+        began, before = time.perf_counter(), self.spent_s
+        arrays = (ranges.rows, ranges.begin, ranges.count, ranges.limits)
+        for i, (row, begin, count, limit) in enumerate(zip(*(array.tolist() for array in arrays), strict=True)):
+            base, tried = hashlib.sha256(challenges[row]), 0
+            while tried < count:
+                stop = min(tried + SLICE, count)
+                while tried < stop and first_64_bits(base, begin + tried) > limit:
+                    tried += 1
+                if tried < stop:
+                    index[i] = tried
+                    break
+                self.spent_s = before + time.perf_counter() - began
+                if self.spent_s > PATIENCE_S:
+                    self.begin(positions)
+                    if self.ready(positions):
+                        return index, i, tried
+                    time.sleep(YIELD_S)
+        self.spent_s = before + time.perf_counter() - began
+        return index, len(ranges.rows), 0
+
+
+def first_64_bits(base: Any, nonce: int) -> int:
+    """Return the first 64 bits of the digest of a message begun in the hashlib object `base` and ended by the nonce."""
+    whole = base.copy()
+    whole.update(nonce.to_bytes(8, "big"))
+    return int.from_bytes(whole.digest()[:8], "big")
