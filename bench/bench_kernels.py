@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from typing import Any
 
@@ -10,31 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from powsim_kernels import default_orders, geometric, mine, vote_cost
-
-BITS = 16
-CHALLENGES = [b"bench-%038d" % i for i in range(16)]  # 40 bytes and the 4 high ones of the nonce: it ends in word 12
-
-
-def hashlib_mine(challenge: bytes, bits: int) -> int:
-    """Return the lowest nonce by the loop that a Python client would write."""
-    nonce, limit, sha256 = 0, 1 << (256 - bits), hashlib.sha256
-    while int.from_bytes(sha256(challenge + nonce.to_bytes(8, "big")).digest(), "big") >= limit:
-        nonce += 1
-    return nonce
-
-
-@pytest.mark.benchmark(group="mine, 16 puzzles of 16 bits, one thread")
-@pytest.mark.parametrize("solver", ["hashlib", "cpu"])
-def test_mine(benchmark: Any, note: Any, solver: str) -> None:
-    result = mine(CHALLENGES, BITS, threads=1)
-    truth = [hashlib_mine(challenge, BITS) for challenge in CHALLENGES]
-    assert result.nonce.tolist() == truth
-    if solver == "cpu":
-        benchmark(mine, CHALLENGES, BITS, threads=1)
-    else:
-        benchmark(lambda: [hashlib_mine(challenge, BITS) for challenge in CHALLENGES])
-    note("hashes/s", sum(truth) + len(truth), "at least 32x the hashlib loop")
+from powsim_kernels import default_orders, geometric, vote_cost
 
 
 def scipy_vote_cost(votes: np.ndarray, sigma: float, delta: float) -> np.ndarray:

@@ -31,3 +31,23 @@ def note(benchmark: Any) -> Any:
             benchmark.extra_info.update(rate=items / seconds, seconds_per_item=seconds / items)
 
     return store
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what the benchmarks measured beside their own time: ratios to peers, shares of limits."""
+    session = getattr(terminalreporter.config, "_benchmarksession", None)
+    lines = []
+    for bench in getattr(session, "benchmarks", []):
+        shown = {
+            key: f"{value:.3g}" for key, value in bench.extra_info.items() if isinstance(value, float) and key in SHOWN
+        }
+        if shown:
+            lines.append(f"{bench.name:36} " + "  ".join(f"{key} {value}" for key, value in shown.items()))
+    if lines:
+        terminalreporter.section("measured in the same run")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+SHOWN = ("times_hashlib", "share_of_bound", "share_of_single", "first_hash_s", "ready_s", "rate")
+"""What the terminal shows of each benchmark's extra_info; the JSON file has everything."""

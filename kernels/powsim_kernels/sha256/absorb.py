@@ -17,20 +17,20 @@ FEW = 32
 """Blocks up to which plain Python, 0.1 ms a block, is quicker than loading compiled code."""
 
 
-def midstates(data: NDArray[np.uint8], starts: NDArray[np.int64], blocks: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Return the hash value after `blocks` 64-byte blocks of data from each start on: uint32 [P, 8]."""
-    states = np.tile(np.array(reference.INITIAL, np.uint32), (len(starts), 1))
-    if not blocks.any():
-        return states
+def midstates(challenges: list[bytes], blocks: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the hash value after the first `blocks` (int64 [P]) 64-byte blocks of each challenge: uint32 [P, 8]."""
+    states = np.tile(np.array(reference.INITIAL, np.uint32), (len(challenges), 1))
+    long = np.flatnonzero(blocks)
     if blocks.sum() > FEW:
-        _compiled()(states.ctypes.data, data.ctypes.data, starts.ctypes.data, blocks.ctypes.data, len(starts))
+        data = b"".join([challenges[row] for row in long.tolist()])
+        lengths = np.array([len(challenges[row]) for row in long.tolist()])
+        starts, count, own = np.cumsum(lengths) - lengths, blocks[long], states[long]
+        _compiled()(own.ctypes.data, data, starts.ctypes.data, count.ctypes.data, len(long))
+        states[long] = own
         return states
-    for row in np.flatnonzero(blocks).tolist():
-        message = data[starts[row] : starts[row] + 64 * blocks[row]].tobytes()
-        state = reference.INITIAL
-        for at in range(0, len(message), 64):
-            state = reference.compress(state, message[at : at + 64])
-        states[row] = state
+    for row in long.tolist():
+        for at in range(0, 64 * int(blocks[row]), 64):
+            states[row] = reference.compress(tuple(states[row].tolist()), challenges[row][at : at + 64])
     return states
 
 

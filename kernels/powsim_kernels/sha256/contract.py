@@ -192,24 +192,25 @@ def check_bytes(name: str, values: object) -> list[bytes]:
         raise TypeError(f"{name} is a str: {ENCODE}")
     if not isinstance(values, Iterable):
         raise TypeError(f"{name} is of type {type(values).__name__}: bytes, or a list of bytes, are needed")
-    rows = []
-    for row, value in enumerate(values):
+    rows = list(values)
+    if set(map(type, rows)) <= {bytes}:
+        return rows
+    for row, value in enumerate(rows):
         if not isinstance(value, bytes | bytearray | memoryview):
             cure = ENCODE if isinstance(value, str) else "bytes are needed"
             raise TypeError(f"{name}[{row}] is of type {type(value).__name__}: {cure}")
-        rows.append(bytes(value))
-    return rows
+    return [bytes(value) for value in rows]
 
 
 def check_challenges(challenges: bytes | Sequence[bytes]) -> list[bytes]:
     """Return challenges as a list of bytes, or raise naming the first that leaves the nonce no room."""
     rows = check_bytes("challenges", challenges)
-    for row, challenge in enumerate(rows):
-        tail = len(challenge) % 64 + NONCE_BYTES
+    for row, length in enumerate(map(len, rows)):
+        tail = length % 64 + NONCE_BYTES
         if tail > TAIL_BYTES:
-            whole = len(challenge) // 64 * 64
+            whole = length // 64 * 64
             raise ValueError(
-                f"challenges[{row}] of {len(challenge)} bytes leaves, with the nonce, {tail} bytes after "
+                f"challenges[{row}] of {length} bytes leaves, with the nonce, {tail} bytes after "
                 f"its whole blocks, above the limit of {TAIL_BYTES}: pad the challenge to a multiple of 64 "
                 f"({whole + 64} bytes), or shorten it to {whole + TAIL_BYTES - NONCE_BYTES}"
             )
@@ -243,7 +244,8 @@ def _per_puzzle(name: str, values: NDArray[np.uint64], puzzles: int) -> NDArray[
 
 
 def _messages(rows: list[bytes], nonces: NDArray[np.uint64]) -> list[bytes]:
-    return [row + nonce.to_bytes(NONCE_BYTES, "big") for row, nonce in zip(rows, nonces.tolist(), strict=True)]
+    ends = nonces.astype(">u8").tobytes()
+    return [row + ends[at : at + NONCE_BYTES] for row, at in zip(rows, range(0, len(ends), NONCE_BYTES), strict=True)]
 
 
 def _first_64_bits(digests: NDArray[np.uint8]) -> NDArray[np.uint64]:

@@ -54,20 +54,15 @@ def prepare(challenges: list[bytes]) -> Puzzles:
     """Return the challenges as `search` wants them."""
     from powsim_kernels.sha256.absorb import midstates
 
-    total = len(challenges)
-    lengths = np.fromiter(map(len, challenges), np.int64, total)
-    data, place = np.frombuffer(b"".join(challenges), np.uint8), lengths % 64
-    starts = np.cumsum(lengths) - lengths
-    before = np.cumsum(place) - place
-    within = np.arange(int(place.sum()))
-    tail = np.zeros((total, 64), np.uint8)
-    source = np.repeat(starts + lengths - place - before, place) + within
-    tail.reshape(-1)[np.repeat(64 * np.arange(total) - before, place) + within] = data[source]
-    tail[np.arange(total), place + 8] = 0x80  # FIPS 180-4, 5.1.1
+    lengths = np.fromiter(map(len, challenges), np.int64, len(challenges))
+    whole, place = lengths // 64, lengths % 64
+    ends = [challenge[-n:] if n else b"" for challenge, n in zip(challenges, place.tolist(), strict=True)]
+    tail = np.array(ends, "S64").view(np.uint8).reshape(-1, 64)  # filled with zeros
+    tail[np.arange(len(challenges)), place + 8] = 0x80  # FIPS 180-4, 5.1.1
     tail.view(">u8")[:, 7] = 8 * (lengths + 8)
     return Puzzles(
         challenges,
-        midstates(data, starts, lengths // 64),
+        midstates(challenges, whole),
         tail.view(">u4").astype(np.uint32),
         (place + 7) // 4,
         8 * (3 - (place + 7) % 4),
