@@ -309,7 +309,7 @@ def test_no_puzzle_is_lost_when_chunks_shrink() -> None:
         time.sleep(1.0)  # 3200 fruitless hashes in a second: the next chunk takes a quarter of the puzzles
         return count
 
-    twin = SimpleNamespace(FIRST_CHUNK=4000, BREADTH=1, search=slow_then_lucky)
+    twin = SimpleNamespace(FIRST_CHUNK=4000, BREADTH=1, energy_j=lambda: None, search=slow_then_lucky)
     start, limits = np.zeros(100, np.uint64), target_limit(np.full(100, 4.0))
     nothing = {"threads": 1, "cancel": None, "on_progress": None}
     tries, found = search_module.search(twin, None, start, limits, None, **nothing)
@@ -343,6 +343,10 @@ def test_a_search_has_no_memory() -> None:
     running = [p for p in seen if p.ended == 1]
     assert len(running) >= 2
     assert {p.remaining_tries for p in running} == {2.0**40 + 2.0**41}
+    for p in running:
+        assert p.remaining_s == pytest.approx((2.0**40 + 2.0**41) / p.hashes_per_s)
+        assert p.remaining_s < p.remaining_s_p95 < 3 * p.remaining_s
+        assert 1e4 < p.hashes_per_s < 1e12
     assert (seen[-1].solved, seen[-1].ended, seen[-1].remaining_tries) == (1, 3, 0.0)
 
 

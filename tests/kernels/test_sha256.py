@@ -191,6 +191,7 @@ def test_self_test_refuses_wrong_digests_and_wrong_nonces() -> None:
         prepare=reference.prepare,
         FIRST_CHUNK=16,
         BREADTH=1,
+        energy_j=lambda: None,
         search=lambda *args: np.minimum(reference.search(*args) + np.uint64(1), args[3]),
     )
     with pytest.raises(RuntimeError, match=r"failed its self-test: nonce \d+ came out, not 4294967375: its results"):

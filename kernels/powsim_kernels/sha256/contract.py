@@ -174,14 +174,16 @@ def _mine(
     cancel: Cancel | None,
     on_progress: Callable[[MineProgress], None] | None,
 ) -> MineResult:
-    began = time.perf_counter()
+    began, joules_before = time.perf_counter(), twin.energy_j()
     puzzles = twin.prepare(rows, threads)
     tries, found = search(twin, puzzles, start, limits, most, threads=threads, cancel=cancel, on_progress=on_progress)
     nonce = np.where(found, start + tries - np.uint64(1), np.uint64(0))
     digest = np.zeros((len(rows), 32), np.uint8)
     won = np.flatnonzero(found)
     digest[won] = twin.sha256(_messages([rows[row] for row in won], nonce[won]), threads)
-    return MineResult(nonce, digest, tries, found, start, time.perf_counter() - began, name)
+    seconds, joules_after = time.perf_counter() - began, twin.energy_j()
+    joules = None if joules_before is None or joules_after is None else joules_after - joules_before
+    return MineResult(nonce, digest, tries, found, start, seconds, joules, name)
 
 
 def check_bytes(name: str, values: object) -> list[bytes]:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.backend import BackendUnavailable
+from powsim_kernels.energy import cpu_j
 from powsim_kernels.sha256.headstart import HeadStart, first_64_bits
 from powsim_kernels.sha256.ranges import Puzzles, Ranges, prepare, search
 
@@ -97,6 +98,10 @@ class Twin:
         """Return the search for nonces that end in word `position`."""
         self._path = self._path or paths()[0].removeprefix("cpu:")
         return kernel(self._path, position)
+
+    def energy_j(self) -> float | None:
+        """Return the joules of the CPU packages since the first call, or None."""
+        return cpu_j()
 
     def sha256(self, messages: list[bytes], threads: int | None) -> NDArray[np.uint8]:
         """Return the digest of every message: uint8 [N, 32]; by hashlib, which uses the CPU's SHA instructions."""

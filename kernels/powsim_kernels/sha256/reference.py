@@ -10,6 +10,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from powsim_kernels.energy import cpu_j
+
 FIRST_CHUNK, BREADTH = 256, 1
 """Hashes of the first chunk of a search: about 30 ms of plain Python, before its speed is known."""
 
@@ -88,6 +90,9 @@ def sha256(messages: list[bytes], threads: int | None) -> NDArray[np.uint8]:
 def solves(challenge: bytes, nonce: int, limit: int) -> bool:
     """Return whether the first 8 bytes of SHA-256(challenge || nonce), big-endian, are at most `limit`."""
     return int.from_bytes(digest(challenge + nonce.to_bytes(8, "big"))[:8], "big") <= limit
+
+
+energy_j = cpu_j
 
 
 def prepare(challenges: list[bytes], threads: int | None) -> list[bytes]:

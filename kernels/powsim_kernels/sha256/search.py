@@ -11,6 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+ENERGY_S = 60.0
+"""Seconds after which an energy counter is read again, lest it wraps round unseen."""
+
 CHUNK_S = 0.05
 """Seconds that a chunk is meant to last: a cancellation or Ctrl-C waits about this long."""
 
@@ -31,6 +34,9 @@ class Twin(Protocol):
 
     FIRST_CHUNK: int  # hashes of the first chunk
     BREADTH: int  # puzzles to search side by side: one fills a CPU, thousands a GPU
+
+    def energy_j(self) -> float | None:
+        """Return the joules drawn so far by what solves, since any fixed moment, or None where nothing tells."""
 
     def sha256(self, messages: list[bytes], threads: int | None) -> NDArray[np.uint8]:
         """Return the digest of every message: uint8 [N, 32]."""
@@ -89,6 +95,7 @@ class MineResult:
     found: NDArray[np.bool_]  # [P]
     start: NDArray[np.uint64]  # [P] first nonce tried
     seconds: float  # wall time of the search
+    joules: float | None  # drawn meanwhile by the CPU packages or GPUs, other work on them included; None: not told
     backend: str  # what ran
 
     @property
@@ -132,7 +139,7 @@ def search(
     carry = np.empty(0, np.int64)  # begun and not ended
     fresh = 0  # first puzzle not begun
     work = float(twin.FIRST_CHUNK)
-    began = time.perf_counter()
+    began = energy_read = time.perf_counter()
     while carry.size or fresh < total:
         if cancel is not None and cancel.is_set():
             break
@@ -145,6 +152,9 @@ def search(
         chunk_began = time.perf_counter()
         index = twin.search(puzzles, rows, start[rows] + tries[rows], count, limits[rows], threads)
         chunk_s = time.perf_counter() - chunk_began
+        if chunk_began - energy_read > ENERGY_S:
+            twin.energy_j()
+            energy_read = chunk_began
         found[rows] = index < count
         done = np.where(index < count, index + np.uint64(1), count)
         tries[rows] += done

@@ -52,6 +52,7 @@ def mine_one(
             "tries": tries,
             "seconds": result.seconds,
             "hashes_per_s": rate,
+            "joules": result.joules,
             "backend": result.backend,
         }
         click.echo(json.dumps(value))
@@ -66,10 +67,9 @@ def mine_one(
 
 def _progress(progress: MineProgress) -> None:
     """Say how long it may still take; the law has no memory, so a quantile tells more than the mean."""
-    pace = progress.seconds / max(progress.tries, 1)
     click.echo(
-        f"\r{progress.tries:,} hashes tried; {progress.remaining_tries * pace:,.0f} s more on average, "
-        f"{progress.remaining_tries_p95 * pace:,.0f} s in 19 of 20 cases  ",
+        f"\r{progress.tries:,} hashes tried; {progress.remaining_s:,.0f} s more on average, "
+        f"{progress.remaining_s_p95:,.0f} s in 19 of 20 cases  ",
         nl=progress.ended == progress.total,
         err=True,
     )
