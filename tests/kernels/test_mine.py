@@ -313,7 +313,7 @@ def test_no_puzzle_is_lost_when_chunks_shrink() -> None:
     start, limits = np.zeros(100, np.uint64), target_limit(np.full(100, 4.0))
     nothing = {"threads": 1, "cancel": None, "on_progress": None}
     tries, found = search_module.search(twin, None, start, limits, None, **nothing)
-    assert sizes[:2] == [100, 31]
+    assert sizes[:2] == [100, 32]
     assert found.all()
     assert tries.tolist() == [33] * 100
 

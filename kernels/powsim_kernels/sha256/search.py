@@ -147,8 +147,11 @@ def search(
         most_each = max(int(work) // min(twin.BREADTH, carry.size + total - fresh), 1)
         share = np.minimum(np.ceil(2.0 * mean[queue]), most_each).astype(np.uint64)
         share = np.minimum(share, budget[queue] - tries[queue])
-        taken = max(1, int(np.searchsorted(np.cumsum(share), int(work), side="right")))
+        filled = np.cumsum(share)
+        taken = min(int(np.searchsorted(filled, int(work))) + 1, len(queue))
         rows, count = queue[:taken], share[:taken]
+        if filled[taken - 1] > int(work):
+            count[-1] -= filled[taken - 1] - np.uint64(work)  # a chunk is full, but not more than that
         chunk_began = time.perf_counter()
         index = twin.search(puzzles, rows, start[rows] + tries[rows], count, limits[rows], threads)
         chunk_s = time.perf_counter() - chunk_began
