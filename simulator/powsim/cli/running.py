@@ -17,9 +17,10 @@ from rich.text import Text
 from powsim import results
 from powsim.cli import interrupts
 from powsim.conclusions import findings
+from powsim.edge import Mistake, ScenarioError
 from powsim.engine import Result, simulate
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
-from powsim.scenario import Mistake, ScenarioError, load_scenario
+from powsim.scenario import load_scenario
 from powsim.summary import GroupSummary, summarise
 
 QUIET_S = 1.0  # work that ends sooner shows no progress bar
