@@ -1,0 +1,184 @@
+"""The benchmark: find the solvers, warm them up, check them, then time everything in turns."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from powsim.bench import energy, honest, machine
+from powsim.bench.measuring import (
+    LONG,
+    SHORT,
+    Batch,
+    Hard,
+    Mine,
+    Sample,
+    WrongAnswer,
+    check,
+    hash_rate,
+    in_turns,
+    puzzle_rate,
+)
+from powsim.bench.outcome import BATCH_BITS, Honest, Measured, Outcome, Prices, Solves
+from powsim.bench.solvers import Solver, solvers
+from powsim_kernels import BackendUnavailable
+from powsim_kernels import mine as mine_puzzles
+
+BITS = tuple(range(8, 33, 4))
+ENOUGH = 32  # puzzles that a time must be expected to solve for a count of them to say something
+POWER_S = 1.0  # GPUs renew their energy counters a few times a second
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often is measured."""
+
+    seconds: float = 0.6  # per measurement, all its repeats together
+    repeats: int = 5
+    threads: int | None = None
+    prices: Prices = field(default_factory=Prices)
+
+
+def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[Solver] | None = None) -> Outcome:
+    """Return what this machine's solvers and honest loops do. found: the solvers to measure [all that there are]."""
+    progress("looking for solvers", 0.0)
+    here = machine.describe(plan.threads)
+    results, ready = [], []
+    all_solvers = solvers(plan.threads) if found is None else found
+    for number, solver in enumerate(all_solvers):
+        progress(f"checking {solver.label}", 0.15 * number / len(all_solvers))
+        wrong = _warm_and_check(solver, mine)
+        results.append(Measured(solver, wrong=wrong))
+        if wrong is None:
+            ready.append(solver)
+    progress("checking honest loops", 0.15)
+    loops = honest.loops()
+    jobs: dict[Hashable, Callable[[float], Sample]] = {}
+    for solver in ready:
+        for length in (SHORT, LONG):
+            jobs[solver, "single", length] = Hard(solver, length, mine)
+            jobs[solver, "batch", length] = Batch(solver, length, BATCH_BITS, mine)
+    guards = {loop.name: _Guard(loop.job) for loop in loops if loop.job}
+    _untimed(jobs)
+    samples = _timed({**jobs, **guards}, plan, progress, "timing", 0.2, 0.85)
+    results = [_measured(m, samples) if m.wrong is None else m for m in results]
+    outcome = Outcome(
+        here,
+        plan.seconds,
+        plan.repeats,
+        datetime.datetime.now(datetime.UTC).date().isoformat(),
+        tuple(results),
+        tuple(_honest(loop, guards, samples) for loop in loops),
+        (),
+    )
+    chosen = [m for m in (outcome.best_cpu(whole=True), *(m for m in results if m.solver.gpu)) if m and not m.wrong]
+    solves = _solves(chosen, samples, plan, progress, mine)
+    powered = {m.solver for m in (*chosen, outcome.best_cpu(whole=False)) if m}
+    progress("reading energy counters", 0.95)
+    done = tuple(_priced(m, m.solver in powered, plan, mine) for m in outcome.measured)
+    return replace(outcome, measured=done, solves=tuple(solves))
+
+
+class _Guard:
+    """A job that may fail on the way, as another program's may: its failure is kept, and nothing more is run."""
+
+    def __init__(self, job: Callable[[float], Sample]) -> None:
+        self.job = job
+        self.failed: str | None = None
+
+    def __call__(self, seconds: float) -> Sample:
+        if self.failed is None:
+            try:
+                return self.job(seconds)
+            except honest.LoopFailed as error:
+                self.failed = str(error)
+        return Sample(0, 0, 1.0)
+
+
+def _warm_and_check(solver: Solver, mine: Mine) -> str | None:
+    """Return what is wrong with a solver's answers, or None. Compilation is over then."""
+    try:
+        Hard(solver, SHORT, mine)(0.05)
+        check(solver, mine)
+    except (WrongAnswer, BackendUnavailable) as error:
+        return str(error)
+    return None
+
+
+def _untimed(jobs: dict[Hashable, Callable[[float], Sample]]) -> None:
+    """Run every job a little, so that batches know their size and nothing is compiled while time counts."""
+    for job in jobs.values():
+        for _ in range(3 if isinstance(job, Batch) else 1):
+            job(0.02)
+
+
+def _timed(
+    jobs: dict[Any, Callable[[float], Sample]], plan: Plan, progress: Progress, what: str, begin: float, end: float
+) -> dict[Any, list[Sample]]:
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(what, begin + (end - begin) * done / (len(jobs) * plan.repeats))
+
+    return in_turns(jobs, plan.seconds, plan.repeats, step)
+
+
+def _measured(result: Measured, samples: dict[Any, list[Sample]]) -> Measured:
+    rates: dict[str, Any] = {}
+    for length, word in ((SHORT, "short"), (LONG, "long")):
+        rates[f"single_{word}"] = hash_rate(samples[result.solver, "single", length])
+        rates[f"batch_{word}"] = hash_rate(samples[result.solver, "batch", length])
+        rates[f"puzzles_{word}"] = puzzle_rate(samples[result.solver, "batch", length])
+    return replace(result, **rates)
+
+
+def _honest(loop: honest.Loop, guards: dict[str, _Guard], samples: dict[Any, list[Sample]]) -> Honest:
+    guard = guards.get(loop.name)
+    why_not = guard.failed if guard else loop.why_not
+    rate = hash_rate(samples[loop.name]) if guard and not guard.failed else None
+    return Honest(loop.name, loop.version, rate, why_not)
+
+
+def _solves(
+    chosen: list[Measured], samples: dict[Any, list[Sample]], plan: Plan, progress: Progress, mine: Mine
+) -> list[Solves]:
+    """Return solves per second: counted where the time suffices for enough of them, else the rate over 2^bits."""
+    jobs: dict[Any, Callable[[float], Sample]] = {
+        (m.solver, bits): Batch(m.solver, SHORT, bits, mine)
+        for m in chosen
+        for bits in BITS
+        if bits != BATCH_BITS and m.rate_hz * plan.seconds / 2**bits >= ENOUGH
+    }
+    _untimed(jobs)
+    timed = _timed(jobs, plan, progress, "solving", 0.85, 0.95) if jobs else {}
+    timed |= {(m.solver, BATCH_BITS): samples[m.solver, "batch", SHORT] for m in chosen}
+    found = []
+    for m in chosen:
+        for bits in BITS:
+            counted = timed.get((m.solver, bits), [])
+            enough = sum(sample.puzzles for sample in counted) >= ENOUGH
+            per_s = puzzle_rate(counted).median if enough else m.rate_hz / 2**bits
+            found.append(Solves(m.solver.label, bits, per_s, enough))
+    return found
+
+
+def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine) -> Measured:
+    """Return a result with joules, where a counter tells them, and dollars."""
+    if not result.rate_hz:
+        return result
+    watts = joules = None
+    read = energy.counters()
+    if powered and read():
+        before = read()
+        sample = Hard(result.solver, SHORT, mine)(max(POWER_S, plan.seconds))
+        used = energy.spent(before, read(), result.solver.backend if result.solver.gpu else None)
+        if used is not None and used > 0:
+            watts, joules = used / sample.seconds, used / sample.hashes
+    # The price is the whole machine's, so it is told for what uses the whole of it.
+    dollars = plan.prices.usd_per_2_40(result.rate_hz, joules) if result.solver.whole else None
+    return replace(result, joules_per_hash=joules, watts=watts, usd_per_2_40=dollars)
