@@ -65,18 +65,13 @@ class Benchmark:
 def read(path: Path) -> Benchmark:
     """Return the benchmark in a file. Raises ScenarioError naming what was found and what is needed."""
     try:
-        size = path.stat().st_size
-        if size > LARGEST:
-            raise _refused(path, f"is {size / 1e6:,.0f} MB long, above {LARGEST / 1e6:.0f} MB: {NEEDED}")
         with path.open("rb") as file:
-            content = file.read(LARGEST + 1)  # a pipe has no size
-    except (OSError, ValueError) as error:
+            content = file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        if isinstance(error, ScenarioError):
-            raise
         raise _refused(path, f"cannot be read: {reason}") from None
     if len(content) > LARGEST:
-        raise _refused(path, f"is longer than {LARGEST / 1e6:.0f} MB: {NEEDED}")
+        raise _refused(path, f"is longer than {LARGEST >> 20} MiB: {NEEDED}")
     if not content.strip():
         raise _refused(path, f"is empty: {NEEDED}")
     text = decoded(content)

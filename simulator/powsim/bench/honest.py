@@ -82,7 +82,7 @@ def node(loop: str, program: str | None = None) -> Loop:
         return Loop(loop, None, why_not="node is not on the PATH: install Node.js 16 or newer")
     try:
         answer = _call(path, loop, challenge(1, SHORT), CHECK_BITS, 0.0)
-        nonce, version = answer["nonce"], f"Node {answer['version']}"
+        nonce, version = answer["nonce"], f"Node {answer['version'].lstrip('v')}"
     except LoopFailed as error:
         return Loop(loop, None, why_not=str(error))
     expected = lowest_nonce(challenge(1, SHORT), CHECK_BITS)

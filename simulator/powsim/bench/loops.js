@@ -43,7 +43,7 @@ async function time(search, seconds) {
   let tries = 0;
   let spent = 0;
   do {
-    if ((await search(tries, 200)) >= 0) throw new Error("a puzzle that is too hard was solved");
+    await search(tries, 200);
     tries += 200;
     spent = (performance.now() - began) / 1000;
   } while (spent < seconds);

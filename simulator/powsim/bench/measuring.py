@@ -51,6 +51,11 @@ class Spread:
         """Return the spread of some values."""
         return cls(statistics.median(values), min(values), max(values))
 
+    @property
+    def unrest(self) -> float:
+        """Return the greatest over the least."""
+        return self.high / self.low if self.low > 0 else 1.0
+
 
 @dataclass(frozen=True)
 class Deadline:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -36,54 +36,66 @@ Progress = Callable[[str, float], None]
 class Plan:
     """How long and how often is measured."""
 
-    seconds: float = 0.6  # per measurement, all its repeats together
+    seconds: float = 0.5  # per measurement, all its repeats together
     repeats: int = 5
     threads: int | None = None
     prices: Prices = field(default_factory=Prices)
 
 
 def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[Solver] | None = None) -> Outcome:
-    """Return what this machine's solvers and honest loops do. found: the solvers to measure [all that there are]."""
+    """Return what this machine's solvers and honest loops do. found: the solvers to measure [all that there are].
+
+    progress: called with what is being done and the share that is done. A solver with a wrong answer is not timed
+    further, and its rates are not told.
+    """
     progress("looking for solvers", 0.0)
     here = machine.describe(plan.threads)
-    results, ready = [], []
-    all_solvers = solvers(plan.threads) if found is None else found
-    for number, solver in enumerate(all_solvers):
-        progress(f"checking {solver.label}", 0.15 * number / len(all_solvers))
-        wrong = _warm_and_check(solver, mine)
-        results.append(Measured(solver, wrong=wrong))
-        if wrong is None:
-            ready.append(solver)
+    present = solvers(plan.threads) if found is None else found
+    wrong: dict[Solver, str] = {}
+    for number, solver in enumerate(present):
+        progress(f"checking {solver.label}", 0.15 * number / len(present))
+        if fault := _warm_and_check(solver, mine):
+            wrong[solver] = fault
     progress("checking honest loops", 0.15)
     loops = honest.loops()
-    jobs: dict[Hashable, Callable[[float], Sample]] = {}
-    for solver in ready:
-        for length in (SHORT, LONG):
-            jobs[solver, "single", length] = Hard(solver, length, mine)
-            jobs[solver, "batch", length] = Batch(solver, length, BATCH_BITS, mine)
-    guards = {loop.name: _Guard(loop.job) for loop in loops if loop.job}
+    jobs: dict[Any, _Guard] = {}
+    for solver in present:
+        for length in (SHORT, LONG) if solver not in wrong else ():
+            jobs[solver, "single", length] = _Guard(Hard(solver, length, mine))
+            jobs[solver, "batch", length] = _Guard(Batch(solver, length, BATCH_BITS, mine))
     _untimed(jobs)
-    samples = _timed({**jobs, **guards}, plan, progress, "timing", 0.2, 0.85)
-    results = [_measured(m, samples) if m.wrong is None else m for m in results]
-    outcome = Outcome(
-        here,
-        plan.seconds,
-        plan.repeats,
-        datetime.datetime.now(datetime.UTC).date().isoformat(),
-        tuple(results),
-        tuple(_honest(loop, guards, samples) for loop in loops),
-        (),
-    )
-    chosen = [m for m in (outcome.best_cpu(whole=True), *(m for m in results if m.solver.gpu)) if m and not m.wrong]
-    solves = _solves(chosen, samples, plan, progress, mine)
+    guards = {loop.name: _Guard(loop.job) for loop in loops if loop.job}
+    samples = _timed(jobs | guards, plan, progress, "timing", 0.2, 0.85)
+    _note_faults(jobs, wrong)
+    measured = tuple(_measured(solver, wrong.get(solver), samples) for solver in present)
+    date = datetime.datetime.now(datetime.UTC).date().isoformat()
+    told = tuple(_honest(loop, guards, samples) for loop in loops)
+    outcome = Outcome(here, plan.seconds, plan.repeats, date, measured, told, ())
+    chosen = [m for m in (outcome.best_cpu(whole=True), *(m for m in measured if m.solver.gpu)) if m and m.single_short]
+    jobs = {
+        (m.solver, bits): _Guard(Batch(m.solver, SHORT, bits, mine))
+        for m in chosen
+        for bits in BITS
+        if bits != BATCH_BITS and m.rate_hz * plan.seconds / 2**bits >= ENOUGH
+    }
+    _untimed(jobs)
+    counted = _timed(jobs, plan, progress, "solving", 0.85, 0.95)
+    _note_faults(jobs, wrong)
+    counted |= {(m.solver, BATCH_BITS): samples[m.solver, "batch", SHORT] for m in chosen}
+    solves = tuple(_solves(m, bits, counted.get((m.solver, bits), [])) for m in chosen for bits in BITS)
     powered = {m.solver for m in (*chosen, outcome.best_cpu(whole=False)) if m}
     progress("reading energy counters", 0.95)
-    done = tuple(_priced(m, m.solver in powered, plan, mine) for m in outcome.measured)
-    return replace(outcome, measured=done, solves=tuple(solves))
+    measured = tuple(
+        Measured(m.solver, wrong=wrong[m.solver]) if m.solver in wrong else _priced(m, m.solver in powered, plan, mine)
+        for m in measured
+    )
+    solves = tuple(one for one in solves if one.solver not in {solver.label for solver in wrong})
+    progress("done", 1.0)
+    return replace(outcome, measured=measured, solves=solves)
 
 
 class _Guard:
-    """A job that may fail on the way, as another program's may: its failure is kept, and nothing more is run."""
+    """A job that may fail on the way: its failure is kept, and nothing more is run."""
 
     def __init__(self, job: Callable[[float], Sample]) -> None:
         self.job = job
@@ -93,9 +105,16 @@ class _Guard:
         if self.failed is None:
             try:
                 return self.job(seconds)
-            except honest.LoopFailed as error:
+            except (honest.LoopFailed, WrongAnswer, BackendUnavailable) as error:
                 self.failed = str(error)
         return Sample(0, 0, 1.0)
+
+
+def _note_faults(jobs: Mapping[Any, _Guard], wrong: dict[Solver, str]) -> None:
+    """Add the solvers whose jobs failed to `wrong`."""
+    for (solver, *_), guard in jobs.items():
+        if guard.failed is not None:
+            wrong.setdefault(solver, guard.failed)
 
 
 def _warm_and_check(solver: Solver, mine: Mine) -> str | None:
@@ -108,15 +127,15 @@ def _warm_and_check(solver: Solver, mine: Mine) -> str | None:
     return None
 
 
-def _untimed(jobs: dict[Hashable, Callable[[float], Sample]]) -> None:
+def _untimed(jobs: Mapping[Any, _Guard]) -> None:
     """Run every job a little, so that batches know their size and nothing is compiled while time counts."""
-    for job in jobs.values():
-        for _ in range(3 if isinstance(job, Batch) else 1):
-            job(0.02)
+    for guard in jobs.values():
+        for _ in range(3 if isinstance(guard.job, Batch) else 1):
+            guard(0.02)
 
 
 def _timed(
-    jobs: dict[Any, Callable[[float], Sample]], plan: Plan, progress: Progress, what: str, begin: float, end: float
+    jobs: Mapping[Any, _Guard], plan: Plan, progress: Progress, what: str, begin: float, end: float
 ) -> dict[Any, list[Sample]]:
     done = 0
 
@@ -128,13 +147,15 @@ def _timed(
     return in_turns(jobs, plan.seconds, plan.repeats, step)
 
 
-def _measured(result: Measured, samples: dict[Any, list[Sample]]) -> Measured:
+def _measured(solver: Solver, wrong: str | None, samples: dict[Any, list[Sample]]) -> Measured:
+    if wrong is not None:
+        return Measured(solver, wrong=wrong)
     rates: dict[str, Any] = {}
     for length, word in ((SHORT, "short"), (LONG, "long")):
-        rates[f"single_{word}"] = hash_rate(samples[result.solver, "single", length])
-        rates[f"batch_{word}"] = hash_rate(samples[result.solver, "batch", length])
-        rates[f"puzzles_{word}"] = puzzle_rate(samples[result.solver, "batch", length])
-    return replace(result, **rates)
+        rates[f"single_{word}"] = hash_rate(samples[solver, "single", length])
+        rates[f"batch_{word}"] = hash_rate(samples[solver, "batch", length])
+        rates[f"puzzles_{word}"] = puzzle_rate(samples[solver, "batch", length])
+    return Measured(solver, **rates)
 
 
 def _honest(loop: honest.Loop, guards: dict[str, _Guard], samples: dict[Any, list[Sample]]) -> Honest:
@@ -144,27 +165,10 @@ def _honest(loop: honest.Loop, guards: dict[str, _Guard], samples: dict[Any, lis
     return Honest(loop.name, loop.version, rate, why_not)
 
 
-def _solves(
-    chosen: list[Measured], samples: dict[Any, list[Sample]], plan: Plan, progress: Progress, mine: Mine
-) -> list[Solves]:
-    """Return solves per second: counted where the time suffices for enough of them, else the rate over 2^bits."""
-    jobs: dict[Any, Callable[[float], Sample]] = {
-        (m.solver, bits): Batch(m.solver, SHORT, bits, mine)
-        for m in chosen
-        for bits in BITS
-        if bits != BATCH_BITS and m.rate_hz * plan.seconds / 2**bits >= ENOUGH
-    }
-    _untimed(jobs)
-    timed = _timed(jobs, plan, progress, "solving", 0.85, 0.95) if jobs else {}
-    timed |= {(m.solver, BATCH_BITS): samples[m.solver, "batch", SHORT] for m in chosen}
-    found = []
-    for m in chosen:
-        for bits in BITS:
-            counted = timed.get((m.solver, bits), [])
-            enough = sum(sample.puzzles for sample in counted) >= ENOUGH
-            per_s = puzzle_rate(counted).median if enough else m.rate_hz / 2**bits
-            found.append(Solves(m.solver.label, bits, per_s, enough))
-    return found
+def _solves(m: Measured, bits: int, counted: list[Sample]) -> Solves:
+    """Return solves per second: counted where the time sufficed for enough of them, else the rate over 2^bits."""
+    enough = sum(sample.puzzles for sample in counted) >= ENOUGH
+    return Solves(m.solver.label, bits, puzzle_rate(counted).median if enough else m.rate_hz / 2**bits, enough)
 
 
 def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine) -> Measured:

@@ -22,9 +22,6 @@ from powsim.edge import NAME, told
 from powsim.own_devices import DeviceSpec
 from powsim.results import OutputError
 
-ONE_CORE = {"script": 8.0, "browser": 15.0}
-"""Watts of one busy core where nothing else is known: what the catalogue assumes for such entries."""
-
 
 def entries(outcome: Outcome, name: str, prices: Prices) -> list[Device]:
     """Return a device for every solver worth having: the best CPU path whole and on one thread, loops, GPUs."""
@@ -43,10 +40,10 @@ def entries(outcome: Outcome, name: str, prices: Prices) -> list[Device]:
                 title=title,
                 kind=kind,
                 family=FAMILY,
-                rate_low_hz=rate.low,
-                rate_high_hz=rate.high,
+                rate_low_hz=_digits(rate.low),
+                rate_high_hz=_digits(rate.high),
                 rate_from="measured",
-                watts=measured_w,
+                watts=_digits(measured_w),
                 watts_from=watts_from,
                 source=about,
                 date=outcome.date,
@@ -67,25 +64,22 @@ def entries(outcome: Outcome, name: str, prices: Prices) -> list[Device]:
     for loop in outcome.honest:
         if loop.rate is not None:
             kind = "browser" if loop.name == "webcrypto" else "script"
-            near = assumed_watts("", kind, loop.rate.median, FAMILY)
-            given = _share(prices.watts, threads)
-            watts = (
-                (given, "assumed", _how("-", threads))
-                if given is not None
-                else (ONE_CORE[kind], "assumed", "watts of one busy core, assumed")
-                if near is None
-                else (near[0], "assumed", near[1])
-            )
+            watts = _watts(None, _share(prices.watts, threads), "", kind, loop.rate.median, _how("-", threads))
             add(f"-{loop.name}", f"{cpu}, {loop.version}, {loop.name} loop, one core", kind, loop.rate, watts, False)
-    for number, m in enumerate(m for m in outcome.measured if m.solver.gpu and m.single_short):
-        models = outcome.machine.gpus
-        index = int(m.solver.backend.partition(":")[2] or number)
-        model = models[index] if index < len(models) else f"GPU {index}"
-        kind = kind_of(model) if index < len(models) else "gpu-datacentre"
-        watts = _watts(m.watts, None, model, kind, m.rate_hz, None)
-        assert m.single_short is not None
-        add(f"-gpu{index}", f"{model}, powsim CUDA", kind, m.single_short, watts, True)
+    models = outcome.machine.gpus
+    for m in outcome.measured:
+        if m.solver.gpu and m.single_short is not None:
+            index = int(m.solver.backend.partition(":")[2] or 0)
+            model = models[index] if index < len(models) else f"GPU {index}"
+            kind = kind_of(model) if index < len(models) else "gpu-datacentre"
+            watts = _watts(m.watts, None, model, kind, m.rate_hz, None)
+            add(f"-gpu{index}", f"{model}, powsim CUDA", kind, m.single_short, watts, True)
     return found
+
+
+def _digits(value: float) -> float:
+    """Return a measured value with the digits that mean something."""
+    return float(f"{value:.4g}")
 
 
 def _share(watts: float | None, threads: int) -> float | None:
