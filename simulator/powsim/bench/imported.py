@@ -12,7 +12,7 @@ from powsim.bench.hashcat import MODES, Benchmark, Speed
 from powsim.bench.machine import kind_of, slug
 from powsim.bench.nearest import CLASSES, Near, assumed_watts, by_rate, class_of
 from powsim.bench.outcome import FAMILY
-from powsim.devices import Device
+from powsim.devices import Device, catalogue
 from powsim.edge import Mistake, ScenarioError
 
 SEVERAL = "gpu-node"
@@ -80,6 +80,8 @@ def _names(speeds: Sequence[Speed], base: str | None) -> list[str]:
                 seen[speed.device] += 1
                 stem = slug(speed.device) or f"device-{place}"
                 stem += f"-{seen[speed.device]}" if alone[speed.device] > 1 else ""
+            if base is None and f"{stem}{tail}" in catalogue():  # a device of one's own goes before the catalogue's
+                stem += "-hashcat"
             spellings = (stem if taken == 1 else f"{stem}-{taken}" for taken in itertools.count(1))
             names.append(
                 next(one for spelt in spellings if (one := spelt + tail) not in names)

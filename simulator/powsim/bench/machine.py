@@ -19,6 +19,19 @@ NOISE = r"\((r|tm|c)\)|\bcpu\b|\bprocessor\b|\b\w+-core\b|@.*|\bwith\b.*|\bgraph
 """What model names say beside the model."""
 
 
+KIND_WORDS = (
+    (
+        "gpu-consumer",
+        r"geforce|\brtx\b|\bgtx\b|radeon (?!instinct)|\brx\b|\barc\b|quadro|titan|iris|graphics|apple m\d",
+    ),
+    ("gpu-datacentre", r"tesla|grid|instinct|\bmi\d+x?\b|\b[abhlptv]\d{1,3}[gls]?\b|\bgh200\b|data ?cent"),
+    ("gpu-consumer", r"nvidia|\bgfx\d"),
+    ("server-cpu", r"epyc|xeon|neoverse|graviton|ampere|kvm"),
+    ("laptop", r"core.*\d{4}(h|hq|hk|hx|u|g\d|p|y)\b|ryzen.*\d{4}(h|hs|hx|u)\b|mobile|laptop"),
+)
+"""What model names of a kind have in them; the first that fits counts."""
+
+
 @dataclass(frozen=True)
 class Machine:
     """Where the numbers come from."""
@@ -79,16 +92,4 @@ def slug(text: str) -> str:
 def kind_of(model: str) -> str:
     """Return the kind of device that a model's name stands for, as the catalogue has them."""
     text = model.lower()
-    if re.search(
-        r"tesla|\b[abhlpv]\d{1,3}s?\b|\bb?h?200\b|\bt4\b|gh200|\ba\d{2,3}g?\b|instinct|\bmi\d{2,3}x?\b|data ?cent", text
-    ):
-        return "gpu-datacentre"
-    if re.search(
-        r"geforce|\brtx\b|\bgtx\b|radeon|\brx\b|\barc\b|nvidia|quadro|titan|\bgfx\d|iris|graphics|apple m\d", text
-    ):
-        return "gpu-consumer"
-    if re.search(r"epyc|xeon|neoverse|graviton|ampere|common kvm", text):
-        return "server-cpu"
-    if re.search(r"core.*-?\d{4,5}(h|hq|hk|hx|u|g\d|p|y)\b|ryzen.*\d{4}(h|hs|hx|u)\b|mobile|laptop", text):
-        return "laptop"
-    return "desktop"
+    return next((kind for kind, pattern in KIND_WORDS if re.search(pattern, text)), "desktop")

@@ -163,8 +163,9 @@ class Batch:
             took = self.clock() - began
             check_some(rows, self.bits, result)
             hashes, puzzles, spent = hashes + int(result.tries.sum()), puzzles + int(result.found.sum()), spent + took
+            # Never smaller: the last call of a run is cut short, and says little of what fits into a whole one.
             ideal = 1.5 * int(result.found.sum()) * seconds / max(took, 1e-9)
-            self.size = min(MOST, max(FEWEST, int(min(ideal, 8.0 * self.size))))
+            self.size = min(MOST, max(self.size, int(min(ideal, 8.0 * self.size))))
         return Sample(hashes, puzzles, spent)
 
 

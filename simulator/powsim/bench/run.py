@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +13,7 @@ from powsim.bench.measuring import (
     LONG,
     SHORT,
     Batch,
+    Clock,
     Hard,
     Mine,
     Sample,
@@ -42,7 +44,13 @@ class Plan:
     prices: Prices = field(default_factory=Prices)
 
 
-def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[Solver] | None = None) -> Outcome:
+def run(
+    plan: Plan,
+    progress: Progress,
+    mine: Mine = mine_puzzles,
+    found: list[Solver] | None = None,
+    clock: Clock = time.perf_counter,
+) -> Outcome:
     """Return what this machine's solvers and honest loops do. found: the solvers to measure [all that there are].
 
     progress: called with what is being done and the share that is done. A solver with a wrong answer is not timed
@@ -54,15 +62,15 @@ def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[S
     wrong: dict[Solver, str] = {}
     for number, solver in enumerate(present):
         progress(f"checking {solver.label}", 0.15 * number / len(present))
-        if fault := _warm_and_check(solver, mine):
+        if fault := _warm_and_check(solver, mine, clock):
             wrong[solver] = fault
     progress("checking honest loops", 0.15)
     loops = honest.loops()
     jobs: dict[Any, _Guard] = {}
     for solver in present:
         for length in (SHORT, LONG) if solver not in wrong else ():
-            jobs[solver, "single", length] = _Guard(Hard(solver, length, mine))
-            jobs[solver, "batch", length] = _Guard(Batch(solver, length, BATCH_BITS, mine))
+            jobs[solver, "single", length] = _Guard(Hard(solver, length, mine, clock))
+            jobs[solver, "batch", length] = _Guard(Batch(solver, length, BATCH_BITS, mine, clock))
     _untimed(jobs)
     guards = {loop.name: _Guard(loop.job) for loop in loops if loop.job}
     samples = _timed(jobs | guards, plan, progress, "timing", 0.2, 0.85)
@@ -73,7 +81,7 @@ def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[S
     outcome = Outcome(here, plan.seconds, plan.repeats, date, measured, told, ())
     chosen = [m for m in (outcome.best_cpu(whole=True), *(m for m in measured if m.solver.gpu)) if m and m.single_short]
     jobs = {
-        (m.solver, bits): _Guard(Batch(m.solver, SHORT, bits, mine))
+        (m.solver, bits): _Guard(Batch(m.solver, SHORT, bits, mine, clock))
         for m in chosen
         for bits in BITS
         if bits != BATCH_BITS and m.rate_hz * plan.seconds / 2**bits >= ENOUGH
@@ -86,7 +94,9 @@ def run(plan: Plan, progress: Progress, mine: Mine = mine_puzzles, found: list[S
     powered = {m.solver for m in (*chosen, outcome.best_cpu(whole=False)) if m}
     progress("reading energy counters", 0.95)
     measured = tuple(
-        Measured(m.solver, wrong=wrong[m.solver]) if m.solver in wrong else _priced(m, m.solver in powered, plan, mine)
+        Measured(m.solver, wrong=wrong[m.solver])
+        if m.solver in wrong
+        else _priced(m, m.solver in powered, plan, mine, clock)
         for m in measured
     )
     solves = tuple(one for one in solves if one.solver not in {solver.label for solver in wrong})
@@ -117,10 +127,10 @@ def _note_faults(jobs: Mapping[Any, _Guard], wrong: dict[Solver, str]) -> None:
             wrong.setdefault(solver, guard.failed)
 
 
-def _warm_and_check(solver: Solver, mine: Mine) -> str | None:
+def _warm_and_check(solver: Solver, mine: Mine, clock: Clock) -> str | None:
     """Return what is wrong with a solver's answers, or None. Compilation is over then."""
     try:
-        Hard(solver, SHORT, mine)(0.05)
+        Hard(solver, SHORT, mine, clock)(0.05)
         check(solver, mine)
     except (WrongAnswer, BackendUnavailable) as error:
         return str(error)
@@ -171,7 +181,7 @@ def _solves(m: Measured, bits: int, counted: list[Sample]) -> Solves:
     return Solves(m.solver.label, bits, puzzle_rate(counted).median if enough else m.rate_hz / 2**bits, enough)
 
 
-def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine) -> Measured:
+def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine, clock: Clock) -> Measured:
     """Return a result with joules, where a counter tells them, and dollars."""
     if not result.rate_hz:
         return result
@@ -179,7 +189,7 @@ def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine) -> Measured
     read = energy.counters()
     if powered and read():
         before = read()
-        sample = Hard(result.solver, SHORT, mine)(max(POWER_S, plan.seconds))
+        sample = Hard(result.solver, SHORT, mine, clock)(max(POWER_S, plan.seconds))
         used = energy.spent(before, read(), result.solver.backend if result.solver.gpu else None)
         if used is not None and used > 0:
             watts, joules = used / sample.seconds, used / sample.hashes

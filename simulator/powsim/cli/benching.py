@@ -71,15 +71,17 @@ def import_hashcat(
     for warning in benchmark.warnings:
         errors.print(Text(warning, "yellow"), soft_wrap=True)
     if as_json:
-        found = [{**asdict(d), "nearest": [asdict(near) for near in imported.near(d)]} for d in devices]
-        click.echo(json.dumps({"hashcat": benchmark.version, "file": str(source), "devices": found}, indent=1))
+        listed = [{**asdict(d), "nearest": [asdict(near) for near in imported.near(d)]} for d in devices]
+        click.echo(json.dumps({"hashcat": benchmark.version, "file": str(source), "devices": listed}, indent=1))
     else:
         console = wide(Console())
         console.print(report.imported_table(devices))
         for note in dict.fromkeys(f"{d.name}: {d.note}" for d in devices):
             console.print(Text(note, "dim"))
-        console.print()
-        console.print(report.nearest_table([(d.name, d.rate_hz, imported.near(d)) for d in devices]))
+        beside = [(d.name, d.rate_hz, found) for d in devices if (found := imported.near(d))]
+        if beside:
+            console.print()
+            console.print(report.nearest_table(beside))
     if target is not None:
         tool = f"hashcat {benchmark.version}" if benchmark.version else "hashcat"
         _save(errors, target, devices, f"From a benchmark of {tool} by `powsim bench --import`", force)

@@ -17,9 +17,9 @@ from powsim.devices import Device
 from powsim.text import number, small
 
 FOOTNOTE = (
-    f"Medians of {{repeats}} repeats in turns; second lines: least and greatest. one: a puzzle too hard to solve. batch: "
-    f"many of {BATCH_BITS} bits, preparation included. short, long: challenges of {SHORT} and {LONG} bytes. puzzles/s: of "
-    "the short batch. nJ/hash: {joules}. $: {dollars}."
+    "Medians of {repeats} repeats in turns; second lines: least and greatest. one: a puzzle too hard to solve. "
+    "batch: many of {bits} bits, preparation included. short, long: challenges of {short} and {long} bytes. "
+    "puzzles/s: of the short batch. nJ/hash: {joules}. $: {dollars}."
 )
 
 
@@ -80,6 +80,9 @@ def footnote(outcome: Outcome) -> str:
     priced = any(m.usd_per_2_40 is not None for m in outcome.measured)
     return FOOTNOTE.format(
         repeats=outcome.repeats,
+        bits=BATCH_BITS,
+        short=SHORT,
+        long=LONG,
         joules="the processor's or card's own counter" if powered else "no energy counter can be read here",
         dollars="at the prices given" if priced else "give --usd-per-hour, or --watts and --usd-per-kwh",
     )
@@ -102,8 +105,8 @@ def honest_table(outcome: Outcome) -> Group:
 
 
 def ratio(value: float) -> str:
-    """Return a ratio with two or three digits: 0.031, 0.85, 19, 3,340."""
-    return f"{value:,.0f}" if value >= 99.5 else f"{value:.2g}"
+    """Return a ratio with the digits that matter: 0.031, 0.85, 1.35, 19, 3,340."""
+    return f"{value:,.0f}" if value >= 9.995 else f"{value:.2f}" if value >= 0.0995 else f"{value:.2g}"
 
 
 def nearest_table(rows: Sequence[tuple[str, float, Sequence[Near]]]) -> Group:
@@ -113,8 +116,6 @@ def nearest_table(rows: Sequence[tuple[str, float, Sequence[Near]]]) -> Group:
         for place, entry in enumerate(near):
             first = (name, number(rate)) if place == 0 else ("", "")
             table.add_row(*first, entry.name, number(entry.rate_hz), f"{ratio(entry.ratio)}x")
-        if not near:
-            table.add_row(name, number(rate), Text("none of this family", "dim"), "", "")
     return _titled("Beside the catalogue", table)
 
 
