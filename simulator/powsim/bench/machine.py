@@ -15,19 +15,20 @@ from powsim import __version__
 from powsim_kernels.threads import thread_count
 
 LONGEST = 40
-NOISE = r"\((r|tm|c)\)|\bcpu\b|\bprocessor\b|\b\w+-core\b|@.*|\bwith\b.*|\bgraphics\b|\bnvidia\b|\bgeforce\b"
+NOISE = r"\((r|tm|c)\)|\b(cpu|pthread|processor|graphics|nvidia|geforce)\b|\b\w+-core\b|@.*|\bwith\b.*"
 """What model names say beside the model."""
 
 
 KIND_WORDS = (
+    ("server-cpu", r"epyc|xeon|neoverse|graviton|ampere altra|kvm"),
+    ("laptop", r"core.*\d{4}(h|hq|hk|hx|u|g\d|p|y)\b|ryzen.*\d{4}(h|hs|hx|u)\b|laptop(?! gpu)"),
+    ("desktop", r"ryzen|core\(tm\)|core i\d|\bcpu\b"),
     (
         "gpu-consumer",
         r"geforce|\brtx\b|\bgtx\b|radeon (?!instinct)|\brx\b|\barc\b|quadro|titan|iris|graphics|apple m\d",
     ),
     ("gpu-datacentre", r"tesla|grid|instinct|\bmi\d+x?\b|\b[abhlptv]\d{1,3}[gls]?\b|\bgh200\b|data ?cent"),
     ("gpu-consumer", r"nvidia|\bgfx\d"),
-    ("server-cpu", r"epyc|xeon|neoverse|graviton|ampere|kvm"),
-    ("laptop", r"core.*\d{4}(h|hq|hk|hx|u|g\d|p|y)\b|ryzen.*\d{4}(h|hs|hx|u)\b|mobile|laptop"),
 )
 """What model names of a kind have in them; the first that fits counts."""
 

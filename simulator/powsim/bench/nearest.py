@@ -16,6 +16,8 @@ CLASSES = {
     "browser": ("browser", "script"),
 }
 """What is compared with what."""
+FORMS = {"sxm", "pcie"}
+"""Words of an entry's name that drivers spell otherwise or not at all."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +46,12 @@ def by_model(model: str, kinds: Iterable[str]) -> Device | None:
     """Return the entry whose name's every word is in the model's, as "rtx-4090" in "NVIDIA GeForce RTX 4090"."""
     wanted = set(kinds)
     words = set(re.findall(r"[a-z0-9]+", model.lower()))
-    fits = [
-        device
-        for device in catalogue().values()
-        if device.kind in wanted and (own := set(device.name.split("-"))) <= words and any(map(_digit, own))
-    ]
-    return max(fits, key=lambda device: len(device.name), default=None)
+    fits = []
+    for device in catalogue().values():
+        own = set(device.name.split("-"))
+        if device.kind in wanted and own - FORMS <= words and any(map(_digit, own)):
+            fits.append((len(own & words), device))
+    return max(fits, key=lambda fit: fit[0])[1] if fits else None
 
 
 def _digit(word: str) -> bool:

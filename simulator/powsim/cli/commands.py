@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +20,17 @@ BACKEND = click.option(
     show_default=True,
     help="Where kernels run; auto takes the fastest that can.",
 )
+
+
+class Amount(click.FloatRange):
+    """A number in a range that is neither infinite nor not a number, which a range alone lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -221,14 +234,12 @@ def mine(
 
 
 @cli.command()
-@click.option("--seconds", type=click.FloatRange(0.05, 600), help="Time per measurement, repeats together [0.5].")
+@click.option("--seconds", type=Amount(0.05, 600), help="Time per measurement, repeats together [0.5].")
 @click.option("--quick", is_flag=True, help="A fifth of the time, three repeats: a first look.")
 @click.option("--threads", type=click.IntRange(1, 4096), help="What 'all threads' means [all CPUs].")
-@click.option(
-    "--watts", type=click.FloatRange(0, 1e9, min_open=True), help="What the machine (--import: a device) draws."
-)
-@click.option("--usd-per-kwh", type=click.FloatRange(0, 1e3), help="Price of electricity; needs watts or a counter.")
-@click.option("--usd-per-hour", type=click.FloatRange(0, 1e6), help="Rent of the machine (--import: of a device).")
+@click.option("--watts", type=Amount(0, 1e9, min_open=True), help="What the machine (--import: a device) draws.")
+@click.option("--usd-per-kwh", type=Amount(0, 1e3), help="Price of electricity; needs watts or a counter.")
+@click.option("--usd-per-hour", type=Amount(0, 1e6), help="Rent of the machine (--import: of a device).")
 @click.option("--import", "source", type=click.Path(path_type=Path), help="Read hashcat's benchmark output instead.")
 @click.option(
     "--save", "target", type=click.Path(path_type=Path), help="Write devices for `powsim run` to this TOML file."
