@@ -105,8 +105,11 @@ def known(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return plans
 
 
-def test_a_quick_run_measures_this_machine_and_what_it_saves_can_be_run(done: Any, here: Path) -> None:
-    """The whole path, for real: measure, save, list, simulate."""
+def test_a_quick_run_measures_this_machine_and_what_it_saves_can_be_run(
+    done: Any, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole path, for real, with the best CPU path alone to be quick: measure, save, list, simulate."""
+    monkeypatch.setattr(bench_run, "solvers", lambda threads: [Solver("cpu", 1, False), Solver("cpu", 2, True)])
     code, out, err = done("bench", "--quick", "--json", "--save", "box.toml", "--name", "box", "--usd-per-hour", "0.5")
     assert code == 0, err
     value = json.loads(out, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))

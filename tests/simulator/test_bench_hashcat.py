@@ -207,6 +207,11 @@ def test_files_as_shells_and_mails_write_them(form: str, tmp_path: Path) -> None
     assert {s.device for s in read(file).speeds} == {NAME_4090}
 
 
+def test_two_machines_in_one_file_are_not_taken_for_one(tmp_path: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"more than one machine.*RTX 4090.*RTX 3090"):
+        parse(V626 + V626.replace("4090", "3090"))
+
+
 REFUSED: list[tuple[str, bytes, str]] = [
     ("empty", b"", "is empty"),
     ("blank", b" \n\t\n", "is empty"),

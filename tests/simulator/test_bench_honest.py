@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from powsim.bench import honest
+from powsim.bench.children import held_back, output_of
 from powsim.bench.measuring import SHORT, challenge, lowest_nonce
 
 NODE = shutil.which("node")
@@ -143,3 +144,27 @@ def test_an_interruption_leaves_no_node_and_no_file(number: int, tmp_path: Path)
     assert list(work.iterdir()) == []
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def test_a_signal_while_a_child_is_born_is_kept_until_it_can_be_killed() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+    try:
+        with held_back():
+            signal.raise_signal(signal.SIGINT)
+            assert seen == []
+        assert seen == [signal.SIGINT]
+        with pytest.raises(RuntimeError), held_back():
+            raise RuntimeError
+        signal.raise_signal(signal.SIGINT)
+        assert seen == [signal.SIGINT] * 2
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_child_that_takes_too_long_is_gone(tmp_path: Path) -> None:
+    program = fake(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 300")
+    with pytest.raises(subprocess.TimeoutExpired):
+        output_of([program], 1.0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -202,7 +202,7 @@ def test_dollars_for_2_to_the_40(prices: Prices, joules: float | None, expected:
 @pytest.fixture
 def miner(monkeypatch: pytest.MonkeyPatch) -> Miner:
     """Return a miner; beside it there is one honest loop of 1,000 hashes/s, and two that fail."""
-    miner = Miner({1: 1e5, 4: 3e5, None: 1e6})
+    miner = Miner({1: 5e4, 4: 1.5e5, None: 5e5})
     loop = honest.Loop("hashlib", lambda seconds: Sample(int(1000 * seconds), 0, seconds), "Python 3")
     broken = honest.Loop("webcrypto", None, None, "node is not there")
 
@@ -223,7 +223,7 @@ def test_a_whole_run_finds_the_rates_that_the_solvers_have(miner: Miner) -> None
     outcome = run.run(plan, lambda what, share: shares.append(share), miner, [ONE, ALL, GPU], miner.clock)
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
-    for m, rate in zip(outcome.measured, (1e5, 3e5, 1e6), strict=True):
+    for m, rate in zip(outcome.measured, (5e4, 1.5e5, 5e5), strict=True):
         for spread in (m.single_short, m.single_long, m.batch_short, m.batch_long):
             assert spread is not None
             assert spread.median == pytest.approx(rate, rel=0.02)
@@ -231,11 +231,11 @@ def test_a_whole_run_finds_the_rates_that_the_solvers_have(miner: Miner) -> None
         assert m.puzzles_short.low <= m.puzzles_short.median <= m.puzzles_short.high
         assert m.joules_per_hash is None or math.isfinite(m.joules_per_hash)
     assert [m.usd_per_2_40 is None for m in outcome.measured] == [True, False, False]
-    assert outcome.measured[1].usd_per_2_40 == pytest.approx(2**40 / 3e5 / 3600, rel=0.02)
+    assert outcome.measured[1].usd_per_2_40 == pytest.approx(2**40 / 1.5e5 / 3600, rel=0.02)
     assert outcome.best is not None
     assert outcome.best.solver == GPU
     assert [loop.why_not for loop in outcome.honest] == [None, "node is not there", "node fell over"]
-    assert outcome.advantage(outcome.honest[0]) == pytest.approx(1000, rel=0.02)
+    assert outcome.advantage(outcome.honest[0]) == pytest.approx(500, rel=0.02)
     assert outcome.advantage(outcome.honest[1]) is None
 
 
@@ -246,7 +246,7 @@ def test_solves_are_counted_where_they_can_be_and_computed_beyond(miner: Miner) 
         (label, bits) for label in ("cpu:fake x4", "cuda:0") for bits in range(8, 33, 4)
     ]
     for row in rows:
-        rate = {"cpu:fake x4": 3e5, "cuda:0": 1e6}[row["solver"]]
+        rate = {"cpu:fake x4": 1.5e5, "cuda:0": 5e5}[row["solver"]]
         expected = rate / 2 ** row["bits"]
         if row["from"] == "computed":
             assert row["per_s"] == pytest.approx(expected, rel=0.02)
@@ -272,6 +272,24 @@ def test_a_wrong_solver_has_no_rate_and_the_others_have(miner: Miner) -> None:
     assert bad.single_short is None
     assert outcome.best is good
     assert document(outcome)["solvers"][1]["single_hashes_per_s"] == {"short": None, "long": None}
+
+
+def test_a_solver_that_warms_up_by_a_plain_loop_is_timed_when_it_is_warm(miner: Miner) -> None:
+    class Cold(Miner):
+        """Slower than any hashlib loop for its first second, 20 times as fast then."""
+
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> MineResult:
+            self.rates = {1: 1e3 if self.now < 101.0 else 1e8}
+            return super().__call__(rows, bits, **more)
+
+    miner.__class__ = Cold
+    solver = run._warm_and_check(ONE, miner, miner.clock, 1e6)
+    assert solver is None
+    assert miner.now >= 101.0
+    assert miner.rates == {1: 1e8}
+    miner.__class__, miner.rates, miner.now = Miner, {1: 1e3}, 0.0  # one that stays slow is not waited for
+    assert run._warm_and_check(ONE, miner, miner.clock, 1e6) is None
+    assert run.WARM_S < miner.now < run.WARM_S + 10
 
 
 def test_a_solver_that_lies_only_later_loses_its_rates_again(miner: Miner) -> None:

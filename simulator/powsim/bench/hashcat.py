@@ -50,6 +50,7 @@ class _Reading:
     headers: Counter[int] = field(default_factory=Counter)
     rates: dict[tuple[int, int], list[float]] = field(default_factory=dict)  # (mode, device) -> hashes per second
     totals: dict[int, list[float]] = field(default_factory=dict)
+    clashes: list[str] = field(default_factory=list)
     mode: int | None = None
 
 
@@ -94,6 +95,8 @@ def parse(text: str, path: Path = Path("hashcat.txt")) -> Benchmark:
     found = _Reading()
     for line in ESCAPES.sub("", text).splitlines():
         _take(found, line.rstrip())
+    if found.clashes:
+        raise _refused(path, f"is of more than one machine ({found.clashes[0][:200]}): give each a file of its own")
     speeds: list[Speed] = []
     warnings: list[str] = []
     for mode in MODES:
@@ -124,7 +127,9 @@ def _take(found: _Reading, line: str) -> None:
         # CUDA and OpenCL list one card twice, the second time as skipped: it keeps its first name and number.
         number = int(match[1])
         if match[3] is None:
-            found.names[number] = match[2].strip() or f"device {number}"
+            name = match[2].strip() or f"device {number}"
+            if found.names.setdefault(number, name) != name:
+                found.clashes.append(f"device {number} is '{found.names[number]}' and '{name}'")
             found.active.add(number)
     elif match := VERSION.match(line):
         found.version = match[1]

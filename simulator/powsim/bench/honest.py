@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
+from powsim.bench.children import output_of
 from powsim.bench.measuring import SHORT, Clock, Sample, WrongAnswer, challenge, lowest_nonce
 
 CHECK_BITS = 9
@@ -101,19 +102,11 @@ def _call(path: str, loop: str, message: bytes, bits: int, seconds: float) -> di
     script = resources.files("powsim.bench").joinpath("loops.js").read_text(encoding="utf-8")
     command = [path, "--eval", script, loop, message.hex(), str(bits), f"{seconds:.6f}"]
     try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            stdin=subprocess.DEVNULL,
-            timeout=TIMEOUT_S + 3 * seconds,
-            check=True,
-            text=True,
-            errors="replace",
-        )
-        answer: dict[str, Any] = json.loads(done.stdout)
+        printed = output_of(command, TIMEOUT_S + 3 * seconds)
+        answer: dict[str, Any] = json.loads(printed)
         fine = answer["tries"] > 0 < answer["seconds"] if seconds else answer["nonce"] >= 0 < len(answer["version"])
         if not fine:
-            raise ValueError(done.stdout)
+            raise ValueError(printed)
     except (OSError, ValueError, KeyError, TypeError, subprocess.SubprocessError) as error:
         raise LoopFailed(_reason(error)) from None
     return answer

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from powsim import __version__
+from powsim.bench.children import output_of
 from powsim_kernels.threads import thread_count
 
 LONGEST = 40
@@ -77,10 +78,10 @@ def gpu_models(program: str = "nvidia-smi") -> tuple[str, ...]:
         return ()
     command = [path, "--query-gpu=name,driver_version", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        printed = output_of(command, 10.0)
     except (OSError, ValueError, subprocess.SubprocessError):
         return ()
-    return tuple(line.replace(", ", ", driver ", 1) for line in done.stdout.splitlines() if line.strip())
+    return tuple(line.replace(", ", ", driver ", 1) for line in printed.splitlines() if line.strip())
 
 
 def slug(text: str) -> str:

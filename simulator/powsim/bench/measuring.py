@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import statistics
@@ -9,6 +10,8 @@ import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import numpy as np
 
 from powsim.bench.solvers import Solver
 from powsim_kernels import MineResult
@@ -102,6 +105,12 @@ def challenge(number: int, length: int) -> bytes:
     return hashlib.shake_128(f"powsim bench {number}".encode()).digest(length)
 
 
+@functools.cache
+def pool(length: int) -> list[bytes]:
+    """Return the different challenges that batches are made of."""
+    return [challenge(number, length) for number in range(POOL)]
+
+
 @dataclass
 class Hard:
     """A job: one puzzle that nobody solves, searched until the time is over."""
@@ -140,17 +149,14 @@ class Batch:
     size: int = FEWEST
     turns: Iterator[int] = field(default_factory=itertools.count)
 
-    def __post_init__(self) -> None:
-        self._pool = [challenge(number, self.length) for number in range(POOL)]
-
     def __call__(self, seconds: float) -> Sample:
         """Run for about `seconds`."""
         hashes, puzzles, spent = 0, 0, 0.0
         while spent < 0.8 * seconds:
-            rows = list(itertools.islice(itertools.cycle(self._pool), self.size))
+            rows = list(itertools.islice(itertools.cycle(pool(self.length)), self.size))
             # Another start each time: a challenge taken again is another puzzle.
             starts = [next(self.turns) << 32 for _ in range(-(-self.size // POOL))]
-            start = [starts[row // POOL] for row in range(self.size)] if len(starts) > 1 else starts[0]
+            start = np.repeat(np.array(starts, np.uint64), POOL)[: self.size]
             began = self.clock()
             result = self.mine(
                 rows,

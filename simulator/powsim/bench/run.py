@@ -30,6 +30,7 @@ from powsim_kernels import mine as mine_puzzles
 
 BITS = tuple(range(8, 33, 4))
 ENOUGH = 32  # puzzles that a time must be expected to solve for a count of them to say something
+WARM_S = 5.0
 POWER_S = 1.0  # GPUs renew their energy counters a few times a second
 Progress = Callable[[str, float], None]
 
@@ -59,10 +60,12 @@ def run(
     progress("looking for solvers", 0.0)
     here = machine.describe(plan.threads)
     present = solvers(plan.threads) if found is None else found
+    loop = honest.time_hashlib(0.05)
+    loop_hz = loop.hashes / loop.seconds
     wrong: dict[Solver, str] = {}
     for number, solver in enumerate(present):
         progress(f"checking {solver.label}", 0.15 * number / len(present))
-        if fault := _warm_and_check(solver, mine, clock):
+        if fault := _warm_and_check(solver, mine, clock, loop_hz):
             wrong[solver] = fault
     progress("checking honest loops", 0.15)
     loops = honest.loops()
@@ -72,12 +75,12 @@ def run(
             jobs[solver, "single", length] = _Guard(Hard(solver, length, mine, clock))
             jobs[solver, "batch", length] = _Guard(Batch(solver, length, BATCH_BITS, mine, clock))
     _untimed(jobs)
-    guards = {loop.name: _Guard(loop.job) for loop in loops if loop.job}
+    guards = {each.name: _Guard(each.job) for each in loops if each.job}
     samples = _timed(jobs | guards, plan, progress, "timing", 0.2, 0.85)
     _note_faults(jobs, wrong)
     measured = tuple(_measured(solver, wrong.get(solver), samples) for solver in present)
     date = datetime.datetime.now(datetime.UTC).date().isoformat()
-    told = tuple(_honest(loop, guards, samples) for loop in loops)
+    told = tuple(_honest(each, guards, samples) for each in loops)
     outcome = Outcome(here, plan.seconds, plan.repeats, date, measured, told, ())
     chosen = [m for m in (outcome.best_cpu(whole=True), *(m for m in measured if m.solver.gpu)) if m and m.single_short]
     jobs = {
@@ -127,10 +130,18 @@ def _note_faults(jobs: Mapping[Any, _Guard], wrong: dict[Solver, str]) -> None:
             wrong.setdefault(solver, guard.failed)
 
 
-def _warm_and_check(solver: Solver, mine: Mine, clock: Clock) -> str | None:
-    """Return what is wrong with a solver's answers, or None. Compilation is over then."""
+def _warm_and_check(solver: Solver, mine: Mine, clock: Clock, loop_hz: float) -> str | None:
+    """Return what is wrong with a solver's answers, or None.
+
+    Compilation is over then: a solver that works by a plain loop meanwhile is run until it leaves that loop's rate
+    behind, or for WARM_S if it never does.
+    """
+    began = clock()
     try:
-        Hard(solver, SHORT, mine, clock)(0.05)
+        while True:
+            sample = Hard(solver, SHORT, mine, clock)(0.05)
+            if sample.hashes > 3 * loop_hz * sample.seconds or clock() - began > WARM_S:
+                break
         check(solver, mine)
     except (WrongAnswer, BackendUnavailable) as error:
         return str(error)

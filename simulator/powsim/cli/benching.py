@@ -127,5 +127,6 @@ def _save(errors: Console, target: Path, devices: Sequence[Device], comment: str
     first = next((device.name for device in devices if device.family == "sha256-hashcash"), None)
     errors.print(Text(f"wrote {target}: {', '.join(device.name for device in devices)}"), soft_wrap=True)
     if first is not None:
-        use = f"powsim run --set 'device_files=[\"{target}\"]' --set 'campaign.copycat.devices=[\"{first}\"]'"
+        files, devices_text = json.dumps([str(target)]), json.dumps([first])
+        use = f"powsim run --set 'device_files={files}' --set 'campaign.copycat.devices={devices_text}'"
         errors.print(Text(f"use it with: {use}", "dim"), soft_wrap=True)
