@@ -118,7 +118,10 @@ def load_devices(path: Path) -> dict[str, Device]:
     found = read_device_files([path.name], path.parent)
     if found.mistakes:
         bare = [
-            Mistake(m.path.removeprefix(f"{path.name}: ").removeprefix("device_files"), m.text) for m in found.mistakes
+            Mistake(m.path.removeprefix(f"{path.name}: "), m.text)
+            if m.path != "device_files"
+            else Mistake("", m.text.removeprefix(f"'{path.name}' "))
+            for m in found.mistakes
         ]
         raise ScenarioError(str(path), bare)
     return dict(found.devices)

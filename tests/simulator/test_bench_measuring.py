@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import math
+import importlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,11 +31,21 @@ from powsim.bench.measuring import (
 from powsim.bench.outcome import Outcome, Prices, document
 from powsim.bench.run import Plan
 from powsim.bench.solvers import Solver
-from powsim_kernels import BackendUnavailable, MineResult, why_not
+from powsim_kernels import BackendUnavailable, why_not
 
 ONE = Solver("cpu:fake", 1, False)
 ALL = Solver("cpu:fake", 4, True)
 GPU = Solver("cuda:0", None, True)
+
+
+@dataclass
+class Result:
+    """What `mine` returns, with an energy."""
+
+    nonce: Any
+    tries: Any
+    found: Any
+    joules: float | None
 
 
 @dataclass
@@ -47,6 +57,7 @@ class Miner:
     chunk_s: float = 0.01
     off_by: int = 0  # added to every nonce
     now: float = 100.0
+    watts: dict[int | None, float] = field(default_factory=dict)  # by threads; none: no counter
     calls: list[tuple[int, Any]] = field(default_factory=list)
 
     def clock(self) -> float:
@@ -54,12 +65,13 @@ class Miner:
 
     def __call__(
         self, rows: Any, bits: Any, *, backend: str, threads: int | None, start: Any = 0, cancel: Any = None
-    ) -> MineResult:
+    ) -> Result:
         rows = [rows] if isinstance(rows, bytes) else rows
         self.calls.append((len(rows), threads))
         hardness = np.broadcast_to(np.asarray(bits), (len(rows),))
         starts = np.broadcast_to(np.asarray(start, np.uint64), (len(rows),))
         rate = self.rates[threads]
+        began = self.now
         self.now += self.call_s
         nonce, tries = np.zeros(len(rows), np.uint64), np.zeros(len(rows), np.uint64)
         found = np.zeros(len(rows), bool)
@@ -78,7 +90,8 @@ class Miner:
                 at += 1
             nonce[row], found[row], tries[row] = (at + self.off_by) % 2**64, True, at - int(starts[row]) + 1
             self.now += int(tries[row]) / rate
-        return MineResult(nonce, np.zeros((len(rows), 32), np.uint8), tries, found, starts, 0.0, backend)
+        watts = self.watts.get(threads)
+        return Result(nonce, tries, found, None if watts is None else watts * (self.now - began))
 
 
 def test_a_hard_puzzle_tells_the_rate_that_the_solver_has() -> None:
@@ -125,7 +138,7 @@ def test_a_liar_is_found_by_the_check_and_in_a_batch() -> None:
 
 def test_who_finds_a_valid_nonce_that_is_not_the_lowest_is_refused_too() -> None:
     class Second(Miner):
-        def __call__(self, rows: Any, bits: Any, **more: Any) -> MineResult:
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> Result:
             first = super().__call__(rows, bits, **more)
             return super().__call__(rows, bits, **{**more, "start": first.nonce + np.uint64(1)})
 
@@ -229,7 +242,7 @@ def test_a_whole_run_finds_the_rates_that_the_solvers_have(miner: Miner) -> None
             assert spread.median == pytest.approx(rate, rel=0.02)
         assert m.puzzles_short is not None
         assert m.puzzles_short.low <= m.puzzles_short.median <= m.puzzles_short.high
-        assert m.joules_per_hash is None or math.isfinite(m.joules_per_hash)
+        assert m.joules_per_hash is None
     assert [m.usd_per_2_40 is None for m in outcome.measured] == [True, False, False]
     assert outcome.measured[1].usd_per_2_40 == pytest.approx(2**40 / 1.5e5 / 3600, rel=0.02)
     assert outcome.best is not None
@@ -256,9 +269,23 @@ def test_solves_are_counted_where_they_can_be_and_computed_beyond(miner: Miner) 
     assert (rows[0]["from"], rows[-1]["from"]) == ("measured", "computed")
 
 
+def test_joules_are_what_the_solvers_counters_tell_and_else_unknown(miner: Miner) -> None:
+    miner.watts = {1: 30.0, 4: 90.0, None: 500.0}
+    plan = Plan(0.2, 2, None, Prices(usd_per_kwh=0.36))
+    outcome = outcome_of(plan, miner, [ONE, ALL, GPU])
+    for m, watts in zip(outcome.measured, (30.0, 90.0, 500.0), strict=True):
+        assert m.watts == pytest.approx(watts, rel=0.02)
+        assert m.joules_per_hash == pytest.approx(watts / m.rate_hz, rel=0.02)
+    assert outcome.measured[2].usd_per_2_40 == pytest.approx(500 / 5e5 * 2**40 * 1e-7, rel=0.02)
+    for nothing in ({}, {4: 0.0}):  # no counter, and one that stands still
+        miner.watts = nothing
+        [m] = outcome_of(plan, miner, [ALL]).measured
+        assert m.watts is m.joules_per_hash is m.usd_per_2_40 is None
+
+
 def test_a_wrong_solver_has_no_rate_and_the_others_have(miner: Miner) -> None:
     class Half(Miner):
-        def __call__(self, rows: Any, bits: Any, **more: Any) -> MineResult:
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> Result:
             self.off_by = 1 if more["threads"] == 4 else 0
             return super().__call__(rows, bits, **more)
 
@@ -278,7 +305,7 @@ def test_a_solver_that_warms_up_by_a_plain_loop_is_timed_when_it_is_warm(miner: 
     class Cold(Miner):
         """Slower than any hashlib loop for its first second, 20 times as fast then."""
 
-        def __call__(self, rows: Any, bits: Any, **more: Any) -> MineResult:
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> Result:
             self.rates = {1: 1e3 if self.now < 101.0 else 1e8}
             return super().__call__(rows, bits, **more)
 
@@ -294,7 +321,7 @@ def test_a_solver_that_warms_up_by_a_plain_loop_is_timed_when_it_is_warm(miner: 
 
 def test_a_solver_that_lies_only_later_loses_its_rates_again(miner: Miner) -> None:
     class Later(Miner):
-        def __call__(self, rows: Any, bits: Any, **more: Any) -> MineResult:
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> Result:
             self.off_by = 1 if len(self.calls) > 12 else 0
             return super().__call__(rows, bits, **more)
 
@@ -313,6 +340,23 @@ def test_this_machines_solvers_are_known_names_once_with_one_and_all_threads() -
     assert all(solver.whole == (solver.threads in (2, None)) for solver in found)
     assert any(solver.gpu for solver in found) == (why_not("cuda") is None and bool(solvers.gpus()))
     assert [s.whole for s in solvers.solvers(1) if not s.gpu] == [True] * (len(cpu) // 2)
+
+
+def test_the_kernels_say_which_paths_there_are_where_they_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    kernels = importlib.import_module("powsim_kernels.sha256.cpu")
+    monkeypatch.setattr(kernels, "paths", lambda: ["cpu:new", "cpu:old"], raising=False)
+    monkeypatch.setattr(solvers, "gpus", lambda: ["cuda:0"])
+    assert [s.label for s in solvers.solvers(3)] == ["cpu:new x1", "cpu:new x3", "cpu:old x1", "cpu:old x3", "cuda:0"]
+    monkeypatch.setattr(solvers, "gpus", lambda: ["cuda:0", "cuda:1"])
+    assert [s.label for s in solvers.solvers(1)] == ["cpu:new x1", "cpu:old x1", "cuda:0", "cuda:1", "cuda"]
+
+
+def test_gpus_are_counted_until_one_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solvers, "runs", lambda backend: backend in ("cuda:0", "cuda:1"))
+    monkeypatch.setattr(solvers, "why_not", lambda backend: None)
+    assert solvers.gpus() == ["cuda:0", "cuda:1"]
+    monkeypatch.setattr(solvers, "why_not", lambda backend: "no driver")
+    assert solvers.gpus() == []
 
 
 def test_what_cannot_run_is_no_solver() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powsim.bench import energy, machine, saving
+from powsim.bench import machine, saving
 from powsim.bench.machine import Machine, cpu_model, gpu_models
 from powsim.bench.measuring import Spread
 from powsim.bench.nearest import CLASSES, assumed_watts, by_model, by_rate
@@ -87,6 +87,18 @@ def test_watts_are_measured_or_given_or_assumed_and_say_which() -> None:
     assert "over 8 threads" in str(found["box-thread"].note)
     assert (found["box"].usd_per_h, found["box"].usd_from) == (2.0, "--usd-per-hour")
     assert found["box-thread"].usd_per_h is None  # a thread is not rented alone
+
+
+def test_several_gpus_are_entries_each_and_a_node_together() -> None:
+    gpus = (
+        measured("cuda:0", None, 2e10, True),
+        measured("cuda:1", None, 1e10, True),
+        measured("cuda", None, 3e10, True),
+    )
+    found = named(saving.entries(outcome(*gpus), "box", Prices()))
+    assert list(found)[-3:] == ["box-gpu0", "box-gpu1", "box-gpus"]
+    assert [found[name].rate_low_hz for name in list(found)[-3:]] == [1.8e10, 9e9, 2.7e10]
+    assert found["box-gpus"].kind == "gpu-node"
 
 
 def test_what_was_not_measured_or_was_wrong_is_not_saved() -> None:
@@ -190,43 +202,6 @@ def test_what_run_would_not_take_is_not_written(bad: dict[str, Any], tmp_path: P
     with pytest.raises(OutputError):
         saving.save(tmp_path / "x.toml", [replace(DEVICE, **bad)], "", False)
     assert list(tmp_path.iterdir()) == []
-
-
-def zone(folder: Path, name: str, label: str, energy_uj: int | str, limit: int = 1000) -> Path:
-    (folder / name).mkdir(parents=True, exist_ok=True)
-    for file, value in (("name", label), ("energy_uj", energy_uj), ("max_energy_range_uj", limit)):
-        (folder / name / file).write_text(f"{value}\n")
-    return folder / name
-
-
-def test_joules_of_packages_add_up_across_the_wrap(tmp_path: Path) -> None:
-    first = zone(tmp_path, "intel-rapl:0", "package-0", 900, 999)
-    second = zone(tmp_path, "intel-rapl:1", "package-1", 5, 999)
-    zone(tmp_path, "intel-rapl:0:0", "core", 77)
-    zone(tmp_path, "intel-rapl:2", "psys", 77)
-    zone(tmp_path, "intel-rapl:3", "package-9", "nothing")
-    counters = energy.Rapl(tmp_path)
-    assert counters.joules() == {"package-0": 0.0, "package-1": 0.0}
-    for now, total in ((950, 50), (999, 99), (0, 100), (40, 140), (39, 1139)):
-        (first / "energy_uj").write_text(f"{now}\n")
-        assert counters.joules()["package-0"] == pytest.approx(total / 1e6)
-    (second / "energy_uj").unlink()  # a counter that goes stays where it was
-    assert counters.joules() == {"package-0": pytest.approx(1139e-6), "package-1": 0.0}
-
-
-def test_a_machine_that_tells_nothing_has_no_counters(tmp_path: Path) -> None:
-    assert energy.Rapl(tmp_path / "none").joules() == {}
-    assert energy.Rapl(tmp_path).joules() == {}
-    readings = energy.counters()()
-    assert all(value >= 0 for value in readings.values())
-
-
-@pytest.mark.parametrize(("gpu", "expected"), [(None, 30.0), ("cuda:0", 500.0), ("cuda:1", 7.0), ("cuda:2", None)])
-def test_joules_are_told_apart_by_device(gpu: str | None, expected: float | None) -> None:
-    before = {"package-0": 100.0, "package-1": 50.0, "cuda:0": 1000.0, "cuda:1": 1.0}
-    after = {"package-0": 110.0, "package-1": 70.0, "cuda:0": 1500.0, "cuda:1": 8.0, "new": 5.0}
-    assert energy.spent(before, after, gpu) == expected
-    assert energy.spent({}, {}, gpu) is None
 
 
 def test_the_nearest_entries_are_the_nearest_by_factor_in_their_class() -> None:

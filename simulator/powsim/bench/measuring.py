@@ -39,6 +39,7 @@ class Sample:
     hashes: int
     puzzles: int  # solved
     seconds: float
+    joules: float | None = None  # where the solver's counters tell
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,8 @@ class Hard:
             threads=self.solver.threads,
             cancel=Deadline(self.clock, began + seconds),
         )
-        return Sample(int(result.tries.sum()), int(result.found.sum()), self.clock() - began)
+        seconds = self.clock() - began
+        return Sample(int(result.tries.sum()), int(result.found.sum()), seconds, getattr(result, "joules", None))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from powsim.bench import energy, honest, machine
+from powsim.bench import honest, machine
 from powsim.bench.measuring import (
     LONG,
     SHORT,
@@ -31,7 +31,7 @@ from powsim_kernels import mine as mine_puzzles
 BITS = tuple(range(8, 33, 4))
 ENOUGH = 32  # puzzles that a time must be expected to solve for a count of them to say something
 WARM_S = 5.0
-POWER_S = 1.0  # GPUs renew their energy counters a few times a second
+POWER_S = 1.0  # GPUs renew their energy counters some ten times a second
 Progress = Callable[[str, float], None]
 
 
@@ -94,7 +94,7 @@ def run(
     _note_faults(jobs, wrong)
     counted |= {(m.solver, BATCH_BITS): samples[m.solver, "batch", SHORT] for m in chosen}
     solves = tuple(_solves(m, bits, counted.get((m.solver, bits), [])) for m in chosen for bits in BITS)
-    powered = {m.solver for m in (*chosen, outcome.best_cpu(whole=False)) if m}
+    powered = {m.solver for m in (*chosen, outcome.best_cpu(whole=False)) if m and _counted(samples, m.solver)}
     progress("reading energy counters", 0.95)
     measured = tuple(
         Measured(m.solver, wrong=wrong[m.solver])
@@ -192,18 +192,21 @@ def _solves(m: Measured, bits: int, counted: list[Sample]) -> Solves:
     return Solves(m.solver.label, bits, puzzle_rate(counted).median if enough else m.rate_hz / 2**bits, enough)
 
 
+def _counted(samples: dict[Any, list[Sample]], solver: Solver) -> bool:
+    """Return whether a solver's energy is counted."""
+    return any(sample.joules is not None for sample in samples[solver, "single", SHORT])
+
+
 def _priced(result: Measured, powered: bool, plan: Plan, mine: Mine, clock: Clock) -> Measured:
-    """Return a result with joules, where a counter tells them, and dollars."""
-    if not result.rate_hz:
-        return result
+    """Return a result with joules, where a counter tells them, and dollars.
+
+    Counters are renewed too seldom for the short turns of the timing, so the energy is that of one long run.
+    """
     watts = joules = None
-    read = energy.counters()
-    if powered and read():
-        before = read()
+    if powered:
         sample = Hard(result.solver, SHORT, mine, clock)(max(POWER_S, plan.seconds))
-        used = energy.spent(before, read(), result.solver.backend if result.solver.gpu else None)
-        if used is not None and used > 0:
-            watts, joules = used / sample.seconds, used / sample.hashes
+        if sample.joules is not None and sample.joules > 0 and sample.hashes:
+            watts, joules = sample.joules / sample.seconds, sample.joules / sample.hashes
     # The price is the whole machine's, so it is told for what uses the whole of it.
     dollars = plan.prices.usd_per_2_40(result.rate_hz, joules) if result.solver.whole else None
     return replace(result, joules_per_hash=joules, watts=watts, usd_per_2_40=dollars)

@@ -69,11 +69,15 @@ def entries(outcome: Outcome, name: str, prices: Prices) -> list[Device]:
     models = outcome.machine.gpus
     for m in outcome.measured:
         if m.solver.gpu and m.single_short is not None:
-            index = int(m.solver.backend.partition(":")[2] or 0)
-            model = models[index] if index < len(models) else f"GPU {index}"
-            kind = kind_of(model) if index < len(models) else "gpu-datacentre"
-            watts = _watts(m.watts, None, model, kind, m.rate_hz, None)
-            add(f"-gpu{index}", f"{model}, powsim CUDA", kind, m.single_short, watts, True)
+            number = m.solver.backend.partition(":")[2]
+            if number:
+                model = models[int(number)] if int(number) < len(models) else f"GPU {number}"
+                kind = kind_of(model) if int(number) < len(models) else "gpu-datacentre"
+            else:  # "cuda", all of them
+                model, kind = " + ".join(models) or "all GPUs", "gpu-node"
+            watts = _watts(m.watts, None, "" if kind == "gpu-node" else model, kind, m.rate_hz, None)
+            suffix = f"-gpu{number}" if number else "-gpus"
+            add(suffix, f"{model}, powsim CUDA", kind, m.single_short, watts, True)
     return found
 
 

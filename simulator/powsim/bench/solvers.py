@@ -1,4 +1,4 @@
-"""Which solvers this machine has: every CPU path on one thread and on all, and every GPU."""
+"""Which solvers this machine has: every CPU path on one thread and on all, every GPU, and all GPUs together."""
 
 from __future__ import annotations
 
@@ -34,19 +34,20 @@ class Solver:
 
 
 def solvers(threads: int | None = None) -> list[Solver]:
-    """Return this machine's solvers: GPUs last. threads: what "all" means [every CPU that this process may use]."""
+    """Return this machine's solvers: GPUs last, and all of them together. threads: what "all" means [every CPU that this process may use]."""
     most = thread_count(threads)
     found = []
     for path in cpu_paths():
         found += [Solver(path, count, count == most) for count in dict.fromkeys((1, most))]
-    return found + [Solver(gpu, None, True) for gpu in gpus()]
+    cards = gpus()
+    return found + [Solver(gpu, None, True) for gpu in ([*cards, "cuda"] if len(cards) > 1 else cards)]
 
 
 def cpu_paths() -> list[str]:
     """Return the CPU backends that can run here."""
-    kernels: Any = importlib.import_module("powsim_kernels.sha256")
+    kernels: Any = importlib.import_module("powsim_kernels.sha256.cpu")
     if hasattr(kernels, "paths"):
-        return [path for path in kernels.paths() if path.startswith("cpu")]
+        return list(kernels.paths())
     return [path for path in TRIED if runs(path)]
 
 

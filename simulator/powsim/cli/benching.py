@@ -76,8 +76,9 @@ def import_hashcat(
     else:
         console = wide(Console())
         console.print(report.imported_table(devices))
-        for note in dict.fromkeys(f"{d.name}: {d.note}" for d in devices):
-            console.print(Text(note, "dim"))
+        for note in dict.fromkeys(device.note for device in devices):
+            names = ", ".join(device.name for device in devices if device.note == note)
+            console.print(Text(f"{names}: {note}", "dim"))
         beside = [(d.name, d.rate_hz, found) for d in devices if (found := imported.near(d))]
         if beside:
             console.print()
