@@ -34,7 +34,10 @@ class Solver:
 
 
 def solvers(threads: int | None = None) -> list[Solver]:
-    """Return this machine's solvers: GPUs last, and all of them together. threads: what "all" means [every CPU that this process may use]."""
+    """Return this machine's solvers: GPUs last, and all of them together.
+
+    threads: what "all threads" means [every CPU that this process may use].
+    """
     most = thread_count(threads)
     found = []
     for path in cpu_paths():
