@@ -123,7 +123,7 @@ NAMES = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 RATES = st.floats(1e-3, 1e18)
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     NAMES,
     st.text(max_size=40),
