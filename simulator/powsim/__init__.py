@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from powsim.conclusions import findings as findings
     from powsim.devices import Device as Device
     from powsim.devices import catalogue as catalogue
+    from powsim.edge import ScenarioError as ScenarioError
     from powsim.engine import Result as Result
     from powsim.engine import simulate as simulate
     from powsim.ledger import Ledger as Ledger
     from powsim.ledger import Service as Service
     from powsim.policy import Policy as Policy
     from powsim.scenario import Scenario as Scenario
-    from powsim.scenario import ScenarioError as ScenarioError
     from powsim.scenario import load_scenario as load_scenario
     from powsim.scenario import parse_scenario as parse_scenario
     from powsim.summary import GroupSummary as GroupSummary
@@ -37,7 +37,7 @@ _HOME = {
     "Policy": "policy",
     "Result": "engine",
     "Scenario": "scenario",
-    "ScenarioError": "scenario",
+    "ScenarioError": "edge",
     "Service": "ledger",
     "catalogue": "devices",
     "findings": "conclusions",

@@ -6,14 +6,11 @@ import copy
 import hashlib
 import json
 import tomllib
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -24,8 +21,10 @@ from pydantic import (
 )
 
 from powsim import study
-from powsim.devices import KINDS, PROVENANCE, Device, catalogue, closest
-from powsim.plugin import PluginMistake, build_policy, read_trace, shown
+from powsim.devices import Device, catalogue, closest
+from powsim.edge import NAME, Edge, Mistake, ScenarioError, read_toml, told
+from powsim.own_devices import DeviceFiles, Devices, families_of, read_device_files
+from powsim.plugin import PluginMistake, build_policy, read_trace
 from powsim.policy import Policy
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -33,33 +32,9 @@ Seconds = Annotated[float, Field(ge=0, le=1e6)]
 Identities = Annotated[int, Field(ge=1, le=100_000_000)]
 Queries = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Item = TypeVar("Item", str, int)
-NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 
-@dataclass(frozen=True)
-class Mistake:
-    """One thing wrong with a scenario: where and what."""
-
-    path: str
-    text: str
-
-
-class ScenarioError(ValueError):
-    """A scenario that cannot be run. `mistakes` holds every one that was found."""
-
-    def __init__(self, where: str, mistakes: list[Mistake]) -> None:
-        self.where = where
-        self.mistakes = mistakes
-        lines = [f"  {m.path}: {m.text}" if m.path else f"  {m.text}" for m in mistakes]
-        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n".join([f"{where}: {count}", *lines]))
-
-
-class _Edge(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class ServiceSpec(_Edge):
+class ServiceSpec(Edge):
     """The defended API. Times are per request of `batch` queries and default to the paper's table 5."""
 
     dataset: Literal["mnist", "svhn", "cifar10"]
@@ -68,20 +43,20 @@ class ServiceSpec(_Edge):
     metering_s: Seconds | None = None
 
 
-class PuzzleSpec(_Edge):
+class PuzzleSpec(Edge):
     """The puzzle family and into how many independent sub-puzzles each puzzle is cut."""
 
     family: Literal["sha256-hashcash"] = "sha256-hashcash"
     sub_puzzles: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
-class PricesSpec(_Edge):
+class PricesSpec(Edge):
     """What owned devices pay for energy; rented ones pay their rent instead."""
 
     electricity_usd_per_kwh: Annotated[float, Field(ge=0, le=100)] = 0.15
 
 
-class VolumeSpec(_Edge):
+class VolumeSpec(Edge):
     """Queries per user: log-normal with this median and deviation of ln(queries), cut to 1..max."""
 
     median: Annotated[float, Field(gt=0, le=1e9)]
@@ -102,41 +77,11 @@ Splits = Annotated[
 ]
 
 
-class DeviceSpec(_Edge):
-    """A device of the scenario's own, beside the catalogue."""
-
-    rate_low_hz: Annotated[float, Field(ge=1e-3, le=1e18)]
-    rate_high_hz: Annotated[float, Field(ge=1e-3, le=1e18)]
-    title: str = ""
-    kind: str = "desktop"
-    family: str = "sha256-hashcash"
-    rate_from: str = "assumed"
-    watts: Annotated[float, Field(ge=0, le=1e9)]
-    watts_from: str = "assumed"
-    usd_per_h: Annotated[float, Field(ge=0, le=1e9)] | None = None
-    usd_from: str | None = None
-    source: str = "this scenario"
-    date: str = ""
-    note: str | None = None
-
-    @field_validator("kind", "rate_from")
-    @classmethod
-    def _known_word(cls, value: str, info: ValidationInfo) -> str:
-        known = KINDS if info.field_name == "kind" else PROVENANCE
-        if value not in known:
-            raise ValueError(f"'{value}' is not one of {', '.join(known)}")
-        return value
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.rate_high_hz < self.rate_low_hz:
-            raise ValueError(f"rate_high_hz {self.rate_high_hz:g} is below rate_low_hz {self.rate_low_hz:g}")
-        return self
-
-
 def _check_device(name: str, info: ValidationInfo) -> str:
     known: dict[str, str] = info.context["devices"] if info.context else {}
     if name not in known:
+        if info.context and info.context["unread"]:
+            return name  # it may well be in the file that could not be read; that is told once, for the file
         near = closest(name, [other for other, family in known.items() if family == "sha256-hashcash"])
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise ValueError(f"unknown device '{name}'{hint} (`powsim devices` lists them all)")
@@ -153,7 +98,7 @@ def _once(values: list[Item]) -> list[Item]:
     return values
 
 
-class _Traced(_Edge):
+class _Traced(Edge):
     trace: str
 
     @field_validator("trace")
@@ -225,7 +170,7 @@ class CampaignSpec(_Traced):
         return self
 
 
-class Scenario(_Edge):
+class Scenario(Edge):
     """A whole scenario, as checked. `policy_object` is what its [policy] table builds."""
 
     name: Annotated[str, Field(pattern=NAME, max_length=64)]
@@ -235,12 +180,19 @@ class Scenario(_Edge):
     policy: dict[str, Any]
     puzzle: PuzzleSpec = PuzzleSpec()
     prices: PricesSpec = PricesSpec()
-    devices: dict[Annotated[str, Field(pattern=NAME)], DeviceSpec] = {}
-    population: dict[Annotated[str, Field(pattern=NAME)], PopulationSpec] = {}
-    campaign: dict[Annotated[str, Field(pattern=NAME)], CampaignSpec] = {}
+    device_files: list[str] = Field(default_factory=list)
+    devices: Devices = Field(default_factory=dict)
+    population: dict[Annotated[str, Field(pattern=NAME)], PopulationSpec] = Field(default_factory=dict)
+    campaign: dict[Annotated[str, Field(pattern=NAME)], CampaignSpec] = Field(default_factory=dict)
 
     _folder: Path = Path()
     _policy: Policy | None = None
+    _device_files: DeviceFiles = DeviceFiles()
+
+    @field_validator("device_files")
+    @classmethod
+    def _different(cls, value: list[str]) -> list[str]:
+        return _once(value)
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -262,11 +214,10 @@ class Scenario(_Edge):
         return self._folder
 
     def device(self, name: str) -> Device:
-        """Return a device of the scenario's own, or of the catalogue."""
+        """Return a device of the scenario's own, of its device files, or of the catalogue."""
         if name in self.devices:
-            spec = self.devices[name].model_dump()
-            return Device(name=name, **{**spec, "title": spec["title"] or name})
-        return catalogue()[name]
+            return self.devices[name].device(name)
+        return self._device_files.devices[name] if name in self._device_files.devices else catalogue()[name]
 
     @property
     def text(self) -> str:
@@ -280,6 +231,11 @@ class Scenario(_Edge):
             for name in sorted(files)
             if name.endswith((".csv", ".py"))
         }
+        if value["device_files"]:  # scenarios without any keep the ids that they had before there were such files
+            value["files"] = dict(sorted({**value["files"], **self._device_files.sha256}.items()))
+            value["device_files"] = sorted(value["device_files"])
+        else:
+            del value["device_files"]
         # Sorted where the order in the file changes nothing; groups keep theirs, results list them in it.
         value["policy"] = dict(sorted(value["policy"].items()))
         for spec in (value, *value["population"].values()):
@@ -310,21 +266,15 @@ def load_scenario(source: str | Path | None = None, overrides: list[str] | None 
     """
     known = shipped()
     if source is None or (str(source) in known and not Path(source).is_file()):
-        where, text, folder = f"scenario '{source or 'default'}'", known[str(source or "default")], Path()
+        where, folder = f"scenario '{source or 'default'}'", Path()
+        raw = tomllib.loads(known[str(source or "default")])
     else:
         path = Path(source)
         where, folder = str(path), path.parent
         try:
-            text = path.read_bytes().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ScenarioError(where, [Mistake("", f"is not UTF-8 text (byte {error.start}): is it TOML?")]) from None
-        except OSError as error:
-            hint = f"; shipped scenarios: {', '.join(known)}" if isinstance(error, FileNotFoundError) else ""
-            raise ScenarioError(where, [Mistake("", f"cannot be read: {error.strerror}{hint}")]) from None
-    try:
-        raw = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError, as are numbers of too many digits
-        raise ScenarioError(where, [Mistake("", f"is not valid TOML: {str(error)[:200]}")]) from None
+            raw, _ = read_toml(path, f"; shipped scenarios: {', '.join(known)}")
+        except ValueError as error:
+            raise ScenarioError(where, [Mistake("", str(error))]) from None
     return parse_scenario(raw, where=where, folder=folder, overrides=overrides)
 
 
@@ -337,19 +287,20 @@ def parse_scenario(
         _override(raw, text, where)
     own = raw.get("devices")
     families = {name: device.family for name, device in catalogue().items()}
-    if isinstance(own, dict):
-        families |= {n: spec.get("family", "sha256-hashcash") for n, spec in own.items() if isinstance(spec, dict)}
+    files = read_device_files(raw.get("device_files", []), folder, own if isinstance(own, dict) else ())
+    families |= {**files.families, **families_of(own)}
     service = raw.get("service")
     context = {
         "devices": families,
+        "unread": files.unread,
         "dataset": service.get("dataset") if isinstance(service, dict) else None,
         "folder": folder,
     }
-    mistakes, scenario, policy = [], None, None
+    mistakes, scenario, policy = list(files.mistakes), None, None
     try:
         scenario = Scenario.model_validate(raw, context=context)
     except ValidationError as error:
-        mistakes += [_mistake(dict(e)) for e in error.errors(include_url=False)]
+        mistakes += told(error)
     if isinstance(raw.get("policy"), dict):
         try:
             policy = build_policy(raw["policy"], folder)
@@ -357,18 +308,8 @@ def parse_scenario(
             mistakes += [Mistake(path, text) for path, text in error.mistakes]
     if scenario is None or mistakes:
         raise ScenarioError(where, mistakes)
-    scenario._folder, scenario._policy = folder, policy
+    scenario._folder, scenario._policy, scenario._device_files = folder, policy, files
     return scenario
-
-
-def _mistake(error: dict[str, Any]) -> Mistake:
-    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<"))
-    text = str(error["msg"]).removeprefix("Value error, ")
-    text = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(error["type"], text)
-    value = error.get("input")
-    if error["type"] not in ("missing", "value_error") and isinstance(value, int | float | str | bool):
-        text += f" (got {shown(value)})"
-    return Mistake(path, text)
 
 
 def _override(raw: dict[str, Any], text: str, where: str) -> None:

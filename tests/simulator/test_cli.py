@@ -18,6 +18,7 @@ import termios
 import time
 import tomllib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -666,8 +667,11 @@ def read_all(master: int) -> str:
 
 
 def test_a_long_run_shows_its_progress_on_the_terminal_and_keeps_stdout_for_data() -> None:
-    """DataFree 2,000 times takes some seconds; the bar goes to the terminal, the object into the pipe."""
-    with terminal(100) as (master, slave):
+    """DataFree 2,000 times takes some seconds; the bar goes to the terminal, the object into the pipe.
+
+    Both are read at once: a terminal that nobody reads is full after some seconds of bars, and the command waits.
+    """
+    with terminal(100) as (master, slave), ThreadPoolExecutor(1) as reader:
         process = subprocess.Popen(
             [
                 sys.executable,
@@ -684,8 +688,12 @@ def test_a_long_run_shows_its_progress_on_the_terminal_and_keeps_stdout_for_data
             text=True,
         )
         os.close(slave)
-        out, _ = process.communicate(timeout=120)
-        shown = read_all(master)
+        reading = reader.submit(read_all, master)
+        try:
+            out, _ = process.communicate(timeout=120)
+        finally:
+            process.kill()  # the reader waits for its end
+        shown = reading.result()
     assert process.returncode == 0
     assert json.loads(out)["scenario"] == "default"
     assert re.search(r"datafree\S* .*\d+ %", shown)

@@ -44,8 +44,8 @@ def _run(arguments: list[str]) -> int:
     import click
 
     from powsim.cli.commands import cli
+    from powsim.edge import ScenarioError
     from powsim.results import OutputError
-    from powsim.scenario import ScenarioError
     from powsim_kernels import BackendUnavailable
 
     try:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,6 +20,17 @@ BACKEND = click.option(
     show_default=True,
     help="Where kernels run; auto takes the fastest that can.",
 )
+
+
+class Amount(click.FloatRange):
+    """A number in a range that is neither infinite nor not a number, which a range alone lets through."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the number, or fail."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number.", param, ctx)
+        return number
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -84,14 +98,23 @@ def paper(as_json: bool) -> None:
 @click.option("--kind", help="Only this kind, e.g. phone or gpu-node.")
 @click.option("--family", help="Only this puzzle family.")
 @click.option("--search", help="Only devices whose name, title or note has this text.")
+@click.option(
+    "--file", "own", type=click.Path(path_type=Path), help="The devices of this TOML file, not the catalogue."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a list of objects.")
-def devices(names: tuple[str, ...], kind: str | None, family: str | None, search: str | None, as_json: bool) -> None:
+def devices(
+    names: tuple[str, ...], kind: str | None, family: str | None, search: str | None, own: Path | None, as_json: bool
+) -> None:
     """List the devices that can solve puzzles, or explain the ones NAMEd: rates, watts, dollars and their sources."""
     from dataclasses import asdict
 
     from powsim.devices import KINDS, catalogue, closest, source_text
 
     known = catalogue()
+    if own is not None:
+        from powsim.own_devices import load_devices
+
+        known = load_devices(own)
     for name in names:
         if name not in known:
             near = closest(name, known)
@@ -208,3 +231,60 @@ def mine(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     raise click.exceptions.Exit(code)
+
+
+@cli.command()
+@click.option("--seconds", type=Amount(0.05, 600), help="Time per measurement, repeats together [0.5].")
+@click.option("--quick", is_flag=True, help="A fifth of the time, three repeats: a first look.")
+@click.option("--threads", type=click.IntRange(1, 4096), help="What 'all threads' means [all CPUs].")
+@click.option("--watts", type=Amount(0, 1e9, min_open=True), help="What the machine (--import: a device) draws.")
+@click.option("--usd-per-kwh", type=Amount(0, 1e3), help="Price of electricity; needs watts or a counter.")
+@click.option("--usd-per-hour", type=Amount(0, 1e6), help="Rent of the machine (--import: of a device).")
+@click.option("--import", "source", type=click.Path(path_type=Path), help="Read hashcat's benchmark output instead.")
+@click.option(
+    "--save", "target", type=click.Path(path_type=Path), help="Write devices for `powsim run` to this TOML file."
+)
+@click.option("--name", help="What the devices' names begin with [the processor's model].")
+@click.option("--force", is_flag=True, help="Let --save replace a file.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+def bench(
+    seconds: float | None,
+    quick: bool,
+    threads: int | None,
+    watts: float | None,
+    usd_per_kwh: float | None,
+    usd_per_hour: float | None,
+    source: Path | None,
+    target: Path | None,
+    name: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Measure this machine's solvers and an honest client's loops, beside the catalogue's nearest devices.
+
+    Every solver is checked against hashlib before it is timed. Exit code 1: one gave a wrong answer.
+    """
+    import re
+
+    from powsim.bench.outcome import Prices
+    from powsim.bench.run import Plan
+    from powsim.cli import benching
+    from powsim.edge import NAME
+
+    if name is not None and not re.fullmatch(NAME, name):
+        raise click.UsageError(
+            f"--name '{name}': small letters, digits, '-', '_' and '.' are taken, a letter or digit first."
+        )
+    if force and target is None:
+        raise click.UsageError("--force is about the file of --save: give --save too.")
+    prices = Prices(usd_per_hour, watts, usd_per_kwh)
+    if source is not None:
+        if quick or seconds is not None or threads is not None:
+            raise click.UsageError("--import measures nothing: leave --seconds, --quick and --threads out.")
+        benching.import_hashcat(source, as_json, target, name, force, prices)
+        return
+    if quick and seconds is not None:
+        raise click.UsageError("--quick and --seconds exclude each other.")
+    plan = Plan(seconds=0.12, repeats=3) if quick else Plan() if seconds is None else Plan(seconds=seconds)
+    plan = replace(plan, threads=threads, prices=prices)
+    raise click.exceptions.Exit(benching.measure(plan, as_json, target, name, force))

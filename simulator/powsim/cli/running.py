@@ -6,23 +6,22 @@ import contextlib
 import importlib.util
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from powsim import results
 from powsim.cli import interrupts
+from powsim.cli.progress import progress_bar
 from powsim.conclusions import findings
+from powsim.edge import Mistake, ScenarioError
 from powsim.engine import Result, simulate
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
-from powsim.scenario import Mistake, ScenarioError, load_scenario
+from powsim.scenario import load_scenario
 from powsim.summary import GroupSummary, summarise
-
-QUIET_S = 1.0  # work that ends sooner shows no progress bar
 
 
 def run_scenario(
@@ -44,7 +43,7 @@ def run_scenario(
     with results.staged(target) if save else contextlib.nullcontext() as folder:
         begin = time.perf_counter()
         try:
-            with _progress(errors) as report:
+            with progress_bar(errors, "simulating") as report:
                 result = simulate(scenario, seed=used, backend=backend, threads=threads, progress=report)
         except ValueError as error:
             raise ScenarioError(source or "scenario 'default'", [Mistake("", str(error))]) from None
@@ -93,32 +92,3 @@ def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
     if checks:
         console.print()
         console.print(checks_table(checks))
-
-
-@contextlib.contextmanager
-def _progress(errors: Console) -> Iterator[Callable[[str, float], None]]:
-    """Yield a callback that draws a bar once the work has taken a second."""
-    begin = time.perf_counter()
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeRemainingColumn(),
-        console=errors,
-        transient=True,
-    )
-    task = bar.add_task("simulating", total=1.0)
-    started = False
-
-    def report(name: str, done: float) -> None:
-        nonlocal started
-        if not started and time.perf_counter() - begin > QUIET_S:
-            bar.start()
-            started = True
-        bar.update(task, completed=done, description=name)
-
-    try:
-        yield report
-    finally:
-        if started:
-            bar.stop()

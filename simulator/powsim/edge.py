@@ -1,0 +1,71 @@
+"""The edge where a user's own files are checked: pydantic models, and mistakes told by place, all at once."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from powsim.plugin import shown
+
+NAME = r"^[a-z0-9][a-z0-9._-]*$"
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One thing wrong with a file: where and what."""
+
+    path: str
+    text: str
+
+
+class ScenarioError(ValueError):
+    """A scenario, or a file of devices, that cannot be used. `mistakes` holds every one that was found."""
+
+    def __init__(self, where: str, mistakes: list[Mistake]) -> None:
+        self.where = where
+        self.mistakes = mistakes
+        lines = [f"  {m.path}: {m.text}" if m.path else f"  {m.text}" for m in mistakes]
+        count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        super().__init__("\n".join([f"{where}: {count}", *lines]))
+
+
+class Edge(BaseModel):
+    """A table of a user's file: no unknown key, no conversion, no number that is not finite."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def read_toml(path: Path, hint: str = "") -> tuple[dict[str, Any], bytes]:
+    """Return a TOML file as a table and as bytes. Raises ValueError saying why not; `hint` follows "no such file"."""
+    try:
+        content = path.read_bytes()
+        return tomllib.loads(content.decode("utf-8-sig")), content
+    except UnicodeDecodeError as error:
+        raise ValueError(f"is not UTF-8 text (byte {error.start}): is it TOML?") from None
+    except OSError as error:
+        raise ValueError(
+            f"cannot be read: {error.strerror}{hint if isinstance(error, FileNotFoundError) else ''}"
+        ) from None
+    except (ValueError, RecursionError) as error:
+        # A NUL in the name, TOMLDecodeError, or a number of too many digits.
+        what = "cannot be read" if "null byte" in str(error) else "is not valid TOML"
+        raise ValueError(f"{what}: {str(error)[:200]}") from None
+
+
+def told(error: ValidationError) -> list[Mistake]:
+    """Return what pydantic found, in our words."""
+    return [_mistake(dict(found)) for found in error.errors(include_url=False)]
+
+
+def _mistake(error: dict[str, Any]) -> Mistake:
+    path = ".".join(str(part) for part in error["loc"] if not str(part).startswith("<") and part != "[key]")
+    text = str(error["msg"]).removeprefix("Value error, ")
+    text = {"extra_forbidden": "unknown key", "missing": "is missing"}.get(error["type"], text)
+    value = error.get("input")
+    if error["type"] not in ("missing", "value_error") and isinstance(value, int | float | str | bool):
+        text += f" (got {shown(value)})"
+    return Mistake(path, text)
