@@ -133,7 +133,7 @@ class Hard:
             cancel=Deadline(self.clock, began + seconds),
         )
         seconds = self.clock() - began
-        return Sample(int(result.tries.sum()), int(result.found.sum()), seconds, getattr(result, "joules", None))
+        return Sample(int(result.tries.sum()), int(result.found.sum()), seconds, result.joules)
 
 
 @dataclass

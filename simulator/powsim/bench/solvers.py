@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from powsim_kernels import BackendUnavailable, mine, why_not
+from powsim_kernels.sha256 import paths
 from powsim_kernels.threads import thread_count
 
-TRIED = ("cpu:avx512", "cpu:avx2", "cpu:sha-ni", "cpu:sse2", "cpu:neon")
 MOST_GPUS = 64
 
 
@@ -40,18 +39,10 @@ def solvers(threads: int | None = None) -> list[Solver]:
     """
     most = thread_count(threads)
     found = []
-    for path in cpu_paths():
+    for path in paths():
         found += [Solver(path, count, count == most) for count in dict.fromkeys((1, most))]
     cards = gpus()
     return found + [Solver(gpu, None, True) for gpu in ([*cards, "cuda"] if len(cards) > 1 else cards)]
-
-
-def cpu_paths() -> list[str]:
-    """Return the CPU backends that can run here."""
-    kernels: Any = importlib.import_module("powsim_kernels.sha256.cpu")
-    if hasattr(kernels, "paths"):
-        return list(kernels.paths())
-    return [path for path in TRIED if runs(path)]
 
 
 def gpus() -> list[str]:
