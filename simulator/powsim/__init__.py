@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from powsim.summary import GroupSummary as GroupSummary
     from powsim.summary import summarise as summarise
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOME = {
     "Device": "devices",
