@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -19,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from numba import config, njit
+
+from powsim_kernels.folders import user_cache
 
 STALE_S = 30 * 86400
 CACHE_DIR = "CACHE_DIR"  # numba.config gets its attributes at run time: type checkers do not know them
@@ -49,7 +50,7 @@ def cache_folder() -> str:
     digest = hashlib.sha256()
     for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.read_bytes())
-    parent = _user_cache() / "powsim" / "numba"
+    parent = user_cache() / "powsim" / "numba"
     folder = parent / digest.hexdigest()[:16]
     # Where this cannot be written, Numba tries its own choice of folder, and jit goes without after that.
     with contextlib.suppress(OSError):
@@ -59,12 +60,3 @@ def cache_folder() -> str:
             if time.time() - other.stat().st_mtime > STALE_S:
                 shutil.rmtree(other, ignore_errors=True)
     return str(folder)
-
-
-def _user_cache() -> Path:
-    """Return the user's cache folder by the platform's convention."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
