@@ -154,21 +154,15 @@ def test_rows_do_not_influence_each_other() -> None:
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
-        (
-            "volatile unsigned x; if (threadIdx.x == 3) return; x = __ballot_sync(0xffffffffu, 1);",
-            "returned while others of its warp wait",
-        ),
-        (
-            "volatile unsigned x;\nif (threadIdx.x & 1) x = __ballot_sync(0xffffffffu, 1);\n"
-            "else x = __ballot_sync(0xffffffffu, 0);",
-            "wait at different places",
-        ),
+        ("if (lane == 3) return;\n*out = __ballot_sync(ALL, 1);", "returned while others of its warp wait"),
+        ("if (lane & 1) *out = __ballot_sync(ALL, 1);\nelse *out = __ballot_sync(ALL, 0);", "wait at different places"),
     ],
 )
 def test_the_host_build_sees_warps_that_fall_apart(body: str, fault: str) -> None:
-    library = host.build(f'extern "C" __global__ void broken() {{ {body} }}\n', (), WARP)
+    head = '#define ALL 0xffffffffu\nextern "C" __global__ void broken(unsigned* out) {\nconst unsigned lane = threadIdx.x;\n'
+    library = host.build(f"{head}{body}\n}}\n", (), WARP)
     with pytest.raises(RuntimeError, match=fault):
-        host.launch(library, "broken", 1, 64, ())
+        host.launch(library, "broken", 1, 64, (np.zeros(1, np.uint32),))
 
 
 def test_the_host_build_runs_ballots_and_shuffles_as_a_warp_does() -> None:

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import pytest
 
-ALU = set(
-    "SHF LOP3 IADD3 IADD ISETP PRMT SEL LEA VIADD PLOP3 IABS VIMNMX IMNMX VIADDMNMX SGXT BMSK P2R R2P VOTE".split()
+ALU = re.compile(
+    "(SHF|LOP3|IADD3?|ISETP|PRMT|SEL|LEA|VIADD|PLOP3|IABS|V?IMNMX|VIADDMNMX|SGXT|BMSK|P2R|R2P|VOTE)([.].*)?"
 )
 LEAST_LOOP = 500
 """Instructions of a loop that tries a nonce: every other loop of the miner is shorter."""
@@ -88,7 +88,7 @@ def count(cubin: bytes, folder: Path, function: str = "mine_tiles") -> Counts:
     assert usage is not None
     return Counts(
         loop=sum(ops.values()),
-        alu=sum(n for op, n in ops.items() if op.split(".")[0] in ALU),
+        alu=sum(n for op, n in ops.items() if ALU.fullmatch(op)),
         fma=sum(n * (2 if ".HI" in op or ".WIDE" in op else 1) for op, n in ops.items() if op.split(".")[0] == "IMAD"),
         local=sum(n for op, n in ops.items() if op.startswith(("LDL", "STL"))),
         registers=int(usage[1]),
