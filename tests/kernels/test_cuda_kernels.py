@@ -159,8 +159,8 @@ def test_rows_do_not_influence_each_other() -> None:
     ],
 )
 def test_the_host_build_sees_warps_that_fall_apart(body: str, fault: str) -> None:
-    head = '#define ALL 0xffffffffu\nextern "C" __global__ void broken(unsigned* out) {\nconst unsigned lane = threadIdx.x;\n'
-    library = host.build(f"{head}{body}\n}}\n", (), WARP)
+    head = 'extern "C" __global__ void broken(unsigned* out) {\nconst unsigned lane = threadIdx.x;\n'
+    library = host.build(f"#define ALL 0xffffffffu\n{head}{body}\n}}\n", (), WARP)
     with pytest.raises(RuntimeError, match=fault):
         host.launch(library, "broken", 1, 64, (np.zeros(1, np.uint32),))
 

@@ -88,7 +88,7 @@ def choose(device: Tunable, path: Path | None = None) -> Variant:
     path = path or user_cache() / "powsim" / "cuda.json"
     key = f"{device.identity}; sources {source_digest()}"
     entry = read_json(path).get(key)
-    if isinstance(entry, dict) and entry.get("variant") in VARIANTS:
+    if isinstance(entry, dict) and str(entry.get("variant")) in VARIANTS:
         return VARIANTS[entry["variant"]]
     rates = measure(device)
     best = max(rates, key=lambda name: rates[name])
