@@ -142,6 +142,18 @@ def test_nothing_beyond_the_range_is_found(lanes: int) -> None:
             assert search([challenge], limit, begin, count, lanes=lanes) == [first(challenge, limit, begin, count)]
 
 
+@pytest.mark.parametrize("length", [41, 45])
+def test_a_word_that_wraps_finds_nothing(length: int) -> None:
+    # The last word holds 8 bits. A tile that begins at 256 n + 20 leaves its last 20 lanes without a nonce of their
+    # own; their word wraps to what the 20 nonces before the range had.
+    challenge = noise(length, 4)
+    for block in range(12):
+        begin = 256 * block + 20
+        before = min(value_of(challenge, begin - 20 + i) for i in range(20))
+        expected = first(challenge, before, begin, 5000)
+        assert search([challenge], before, begin, 5000, lanes=WARP) == [expected]
+
+
 def test_rows_do_not_influence_each_other() -> None:
     challenges = [noise(length, 9) for length in (44, 44, 41, 31, 45, 44)]
     limits = target_limit([4, 9, 2.5, 6, 0, 64])

@@ -197,6 +197,24 @@ class Device:
             result[work[0].order] = best.get()
             return result, float(cupy.cuda.get_elapsed_time(before, after)) / 1000.0
 
+    def probe(self, name: str, loops: int = 200) -> float:
+        """Return the operations per clock and multiprocessor of a kernel of `pipes.cu`, the median multiprocessor's."""
+        with self.working(f"measuring {name!r}"):
+            out, cycles = cupy.empty(self.multiprocessors * 1024, np.uint32), cupy.empty(self.multiprocessors, np.int64)
+            kernel = self.kernel("pipes.cu", name)
+            for _ in range(2):  # the first run warms the instruction cache
+                arguments = (out, cycles, np.uint32(12345), np.uint32(1), np.int32(loops))
+                kernel((self.multiprocessors,), (1024,), arguments)
+            return 1024 * 8 * 64 * loops / float(np.median(cycles.get()))
+
+    def clock_ghz(self, seconds: float = 0.02) -> float:
+        """Return the clock of a multiprocessor that does little else."""
+        with self.working("measuring the clock"):
+            out = cupy.empty(2, np.int64)
+            self.kernel("pipes.cu", "clock_rate")((1,), (32,), (out, np.int64(1e9 * seconds)))
+            clocks, nanoseconds = out.get().tolist()
+            return float(clocks / nanoseconds)
+
 
 class CudaTwin:
     """The miner on one or several devices; what it offers is described by `search.Twin`."""
