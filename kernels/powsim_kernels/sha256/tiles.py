@@ -77,7 +77,8 @@ def tile_bits(limits: NDArray[np.uint64], warps: int) -> NDArray[np.uint8]:
     With a row or more for every warp a tile is four times the expected search, so that a warp mostly solves its row in
     one tile; with fewer rows, so small that one tile for every warp covers the expected searches of all rows together.
     """
-    bits = 64.0 - np.log2(limits.astype(np.float64) + 1.0)
+    # The exponent of limit + 1 gives the bits, rounded up, at a tenth of what log2 takes: it is paid for every row.
+    bits = 65.0 - np.frexp(limits.astype(np.float64) + 1.0)[1]
     rows = len(limits)
     wanted = bits + 2.0 if rows >= warps else bits - 3.0 + np.log2(8.0 * rows / warps)
     return np.clip(np.rint(wanted), LEAST_BITS, MOST_BITS).astype(np.uint8)
@@ -106,17 +107,19 @@ def launches(
     """Return what to launch for rows with the nonce at byte `place` of the last block: one launch per block word."""
     word, width = (place + 7) // 4, 8 * ((place + 7) % 4 + 1)
     result = []
-    for number in np.unique(word).tolist():
+    for number in np.flatnonzero(np.bincount(word)).tolist():
         which = np.flatnonzero(word == number)
-        rows = np.zeros(len(which), ROW)
         # A tile must not reach into the next value of the nonce bytes above its word.
         bits = np.minimum(tile_bits(limits[which], warps), width[which]).astype(np.uint8)
         last = begin[which] + (count[which] - np.uint64(1))
         tiles = (last >> bits) - (begin[which] >> bits) + np.uint64(1)
+        most_first = np.argsort(tiles)[::-1]
+        order = which[most_first]
+        # Field by field in the new order: NumPy takes whole records out of order twenty times more slowly.
+        rows = np.zeros(len(order), ROW)
         for name, values in (("begin", begin), ("count", count), ("limit", limits), ("puzzle", puzzle)):
-            rows[name] = values[which]
-        rows["tile_bits"], rows["place"], rows["width"] = bits, place[which], width[which]
-        order = np.argsort(tiles)[::-1]
-        segments, tickets = segments_of(tiles[order])
-        result.append(Launch(number, which[order], rows[order], segments, tickets))
+            rows[name] = values[order]
+        rows["tile_bits"], rows["place"], rows["width"] = bits[most_first], place[order], width[order]
+        segments, tickets = segments_of(tiles[most_first])
+        result.append(Launch(number, order, rows, segments, tickets))
     return result
