@@ -77,11 +77,13 @@ def tile_bits(limits: NDArray[np.uint64], warps: int) -> NDArray[np.uint8]:
     With a row or more for every warp a tile is four times the expected search, so that a warp mostly solves its row in
     one tile; with fewer rows, so small that one tile for every warp covers the expected searches of all rows together.
     """
-    # The exponent of limit + 1 gives the bits, rounded up, at a tenth of what log2 takes: it is paid for every row.
-    bits = 65.0 - np.frexp(limits.astype(np.float64) + 1.0)[1]
     rows = len(limits)
-    wanted = bits + 2.0 if rows >= warps else bits - 3.0 + np.log2(8.0 * rows / warps)
-    return np.clip(np.rint(wanted), LEAST_BITS, MOST_BITS).astype(np.uint8)
+    # By the exponent of limit + 1, bits rounded up: 200,000 logarithms would take longer than the launch.
+    exponent = ((limits.astype(np.float64) + 1.0).view(np.uint64) >> np.uint64(52)) - np.uint64(1023)
+    bits = 64.0 - np.arange(65)
+    wanted = bits + 2.0 if rows >= warps else bits - 3.0 + np.log2(8.0 * max(rows, 1) / warps)
+    sizes: NDArray[np.uint8] = np.clip(np.rint(wanted), LEAST_BITS, MOST_BITS).astype(np.uint8)
+    return sizes[exponent]
 
 
 def segments_of(tiles: Counts) -> tuple[NDArray[np.void], int]:
