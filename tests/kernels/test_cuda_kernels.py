@@ -11,7 +11,7 @@ from mining import hexes, lowest, noise, value_of
 from nogpu import host
 from nogpu.launch import digests, prepared, search
 from powsim_kernels import target_limit
-from powsim_kernels.sha256 import reference
+from powsim_kernels.sha256 import reference, tiles
 from powsim_kernels.sha256.variants import DEFAULT, VARIANTS
 
 WARP = 32
@@ -84,6 +84,34 @@ def test_many_warps_on_one_puzzle_find_its_lowest_nonce(seed: int) -> None:
     expected = first(challenge, limit, 77, 2**15)
     for count in (expected, expected + 1, expected + 2, 2**15):
         assert search([challenge], limit, 77, count, lanes=WARP, seed=seed, blocks=4) == [min(expected, count)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_warp_stays_whole_when_its_lanes_see_a_find_at_different_times(seed: int) -> None:
+    # With a look at every step, lanes of one warp read `best` before and after another warp has written it.
+    challenge = noise(44, 12)
+    limit = int(target_limit(11)[0])
+    expected = first(challenge, limit, 0, 2**15)
+    options = {"lanes": WARP, "seed": seed, "blocks": 2, "macros": ("-DPAUSE=1",)}
+    assert search([challenge], limit, 0, 2**15, **options) == [expected]
+
+
+@lanes_both
+def test_a_launch_of_many_segments_finds_every_lowest_nonce(lanes: int) -> None:
+    # A row ends at every level, so that there are more segments than lanes look at together.
+    challenges = [noise(44, row) for row in range(80)]
+    count = [256 * (row + 1) for row in range(80)]
+    limit = int(target_limit(12)[0])
+    expected = [first(challenge, limit, 0, n) for challenge, n in zip(challenges, count, strict=True)]
+    found = [index < n for index, n in zip(expected, count, strict=True)]
+    assert any(found)
+    assert not all(found)
+    (launch,) = tiles.launches(
+        *(np.arange(80), np.full(80, 44), np.zeros(80, np.uint64), np.array(count, np.uint64)),
+        *(np.full(80, limit, np.uint64), 8000),
+    )
+    assert len(launch.segments) == 80
+    assert search(challenges, limit, 0, count, lanes=lanes, blocks=4, warps=8000) == expected
 
 
 @lanes_both

@@ -166,8 +166,9 @@ def test_where_the_compiler_is_missing_auto_warns_and_takes_the_cpu(install: Ins
     with pytest.raises(BackendUnavailable, match=said):
         mine(b"a" * 44, 5, backend="cuda")
     for _ in range(2):
-        with pytest.warns(RuntimeWarning, match=said + "; backend='auto' uses the CPU"):
+        with pytest.warns(RuntimeWarning, match=said + "; backend='auto' uses the CPU") as caught:
             result = mine(b"a" * 44, 5)
+        assert caught[0].filename == __file__  # the line that called
         assert (result.backend, result.nonce.tolist()) == ("cpu", [lowest(b"a" * 44, 5)])
 
 
@@ -184,6 +185,15 @@ def test_no_driver_and_no_device_are_unavailable(install: Install) -> None:
         with pytest.raises(BackendUnavailable, match=r"no CUDA device or driver was found .*: use backend='cpu'"):
             mine(b"a", 5, backend="cuda")
         assert mine(b"a" * 44, 5).backend == "cpu"
+
+
+def test_a_driver_that_goes_missing_later_is_named(install: Install) -> None:
+    machine = install()
+    sha256(b"", backend="cuda")  # opens the devices and tests them
+    machine.driver = False
+    twin = contract._twin("cuda")
+    with pytest.raises(BackendUnavailable, match=r"InsufficientDriver.*: install or update NVIDIA's driver, or use"):
+        twin.sha256([b"abc"], None)
 
 
 def test_a_cupy_that_does_not_load_is_named(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:

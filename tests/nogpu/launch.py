@@ -42,6 +42,8 @@ def search(
     lanes: int = 1,
     seed: int = 0,
     blocks: int = 2,
+    warps: int | None = None,  # for which the tiles are cut; those that run where it is None
+    macros: tuple[str, ...] = (),
 ) -> list[int]:
     """Return the lowest solving index of each challenge, or count."""
     n = len(challenges)
@@ -49,8 +51,8 @@ def search(
     place = np.array([len(c) % 64 for c in challenges])
     midstate, tail = prepared(challenges)
     result = np.zeros(n, np.uint64)
-    for launch in tiles.launches(np.arange(n), place, begin, count, limits, 4 * blocks):
-        library = host.build(variants.source("mine.cu"), variants.options(variant, launch.word), lanes)
+    for launch in tiles.launches(np.arange(n), place, begin, count, limits, warps or 4 * blocks):
+        library = host.build(variants.source("mine.cu"), (*variants.options(variant, launch.word), *macros), lanes)
         best = launch.rows["count"].copy()
         arguments = (
             *(np.zeros(1, np.uint64), launch.tickets, launch.segments, len(launch.segments)),

@@ -172,7 +172,7 @@ def _resolve(backend: str) -> str:
     fault = _cuda_fault() if backend == "auto" and name == "cuda" else None
     if fault is None:
         return name
-    warnings.warn(f"{fault}; backend='auto' uses the CPU", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{fault}; backend='auto' uses the CPU", RuntimeWarning, stacklevel=3)
     return resolve("cpu", OFFERED)
 
 

@@ -48,7 +48,7 @@ def named_faults(doing: str) -> Iterator[None]:
     except BackendUnavailable:
         raise
     except FAULTS as error:
-        text = f"{type(error).__name__}: {error}"
+        text = " ".join(f"{type(error).__name__}: {error}".split())[:500]  # a compiler's log is long
         if isinstance(error, MemoryError):
             cure = "give it fewer or shorter messages at a time, free the memory of the device, or use backend='cpu'"
         elif "nvrtc" in text.lower() and not isinstance(error, cupy.cuda.compiler.CompileException):
@@ -58,6 +58,8 @@ def named_faults(doing: str) -> Iterator[None]:
             )
         elif isinstance(error, cupy.cuda.compiler.CompileException):
             cure = "update CuPy and NVRTC, or use backend='cpu'"
+        elif "cudaErrorInsufficientDriver" in text:
+            cure = "install or update NVIDIA's driver, or use backend='cpu'"
         else:
             cure = "see what `nvidia-smi` says, start the program anew, or use backend='cpu'"
         raise BackendUnavailable(f"backend 'cuda' failed while {doing}: {text}: {cure}") from error

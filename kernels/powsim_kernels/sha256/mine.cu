@@ -17,7 +17,9 @@
 #define MINB 4
 #endif
 #define BLOCK 128
-#define PAUSE 64  // steps of a warp between two looks at what the others found: about 0.2 ms
+#ifndef PAUSE  // steps of a warp between two looks at what the others found: 64 take about 0.2 ms
+#define PAUSE 64
+#endif
 #define ALL 0xffffffffu
 
 // A puzzle's range of nonces: begin .. begin + count - 1, count > 0.

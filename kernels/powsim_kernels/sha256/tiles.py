@@ -82,8 +82,9 @@ def tile_bits(limits: NDArray[np.uint64], warps: int) -> NDArray[np.uint8]:
     exponent = ((limits.astype(np.float64) + 1.0).view(np.uint64) >> np.uint64(52)) - np.uint64(1023)
     bits = 64.0 - np.arange(65)
     wanted = bits + 2.0 if rows >= warps else bits - 3.0 + np.log2(8.0 * max(rows, 1) / warps)
-    sizes: NDArray[np.uint8] = np.clip(np.rint(wanted), LEAST_BITS, MOST_BITS).astype(np.uint8)
-    return sizes[exponent]
+    sizes = np.clip(np.rint(wanted), LEAST_BITS, MOST_BITS).astype(np.uint8)
+    chosen: NDArray[np.uint8] = sizes[exponent]
+    return chosen
 
 
 def segments_of(tiles: Counts) -> tuple[NDArray[np.void], int]:
