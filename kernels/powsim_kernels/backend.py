@@ -22,10 +22,14 @@ def why_not(backend: str) -> str | None:
     if backend == "cuda":
         if importlib.util.find_spec("cupy") is None:
             return "cupy is not installed: run `pip install 'powsim[cuda12]'` (CUDA 13: `powsim[cuda13]`)"
-        import cupy
+        try:
+            import cupy
 
-        # With no driver cupy imports silently and fails at the first call, so ask.
-        if not cupy.is_available():
+            # With no driver cupy imports silently and fails at the first call, so ask.
+            found = cupy.is_available()
+        except (ImportError, OSError, RuntimeError) as error:
+            return f"cupy does not load ({error}): install it anew, or use backend='cpu'"
+        if not found:
             return "no CUDA device or driver was found (`nvidia-smi` tells which): use backend='cpu'"
         return None
     raise ValueError(f"unknown backend {backend!r}: choose one of auto, {', '.join(BACKENDS)}")

@@ -1,13 +1,15 @@
-"""The user's cache folder for compiled kernels and tuning results; everything in it can be made again.
+"""Where this package keeps what it can make again: compiled code and measured choices, in the user's cache folder.
 
-A version of the kernels, told by a digest of all their sources, has a folder of its own. Files are checked when they
-are read, written beside their name and renamed, and a folder that cannot be written is no error: it only costs time.
+A version of the kernels, told by a digest of all their sources, has a folder of its own. Files are written beside their
+name and renamed, and compiled code is checked when it is read. A folder that is not there, or that cannot be written,
+is no error: it only costs time.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import sys
@@ -30,15 +32,36 @@ def version() -> str:
     return digest.hexdigest()[:16]
 
 
+def user_cache() -> Path | None:
+    """Return powsim's part of the user's cache folder, by the platform's convention; None for a user without a home.
+
+    Nothing is created.
+    """
+    named = os.environ.get("LOCALAPPDATA" if sys.platform == "win32" else "XDG_CACHE_HOME")
+    if named and sys.platform != "darwin":
+        return Path(named) / "powsim"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    places = {"win32": home / "AppData" / "Local", "darwin": home / "Library" / "Caches"}
+    return places.get(sys.platform, home / ".cache") / "powsim"
+
+
 @cache
-def cache_folder(kind: str) -> Path:
-    """Return the folder for files of one kind and this version; other versions unused for a month are removed."""
-    parent = _user_cache() / "powsim" / kind
-    folder = parent / version()
+def cache_folder(kind: str) -> Path | None:
+    """Return the folder for files of one kind and this version, or None.
+
+    Other versions unused for a month are removed.
+    """
+    base = user_cache()
+    if base is None:
+        return None
+    folder = base / kind / version()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         os.utime(folder)
-        for other in parent.iterdir():
+        for other in folder.parent.iterdir():
             if time.time() - other.stat().st_mtime > STALE_S:
                 shutil.rmtree(other, ignore_errors=True)
     return folder
@@ -46,32 +69,55 @@ def cache_folder(kind: str) -> Path:
 
 def kept(kind: str, name: str) -> bytes | None:
     """Return the bytes kept under a name, or None where there are none, or where they are damaged."""
+    folder = cache_folder(kind)
+    if folder is None:
+        return None
     try:
-        data = (cache_folder(kind) / name).read_bytes()
+        data = (folder / name).read_bytes()
     except OSError:
         return None
     content = data[DIGEST_BYTES:]
-    return content if hashlib.sha256(content).digest() == data[:DIGEST_BYTES] else None
+    return content if _digest(name, content) == data[:DIGEST_BYTES] else None
 
 
 def keep(kind: str, name: str, content: bytes) -> None:
-    """Keep bytes under a name, whole or not at all."""
+    """Keep bytes under a name, wholly or not at all."""
     folder = cache_folder(kind)
-    with contextlib.suppress(OSError):
-        descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=f".{name}-")
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(hashlib.sha256(content).digest() + content)
-            Path(temporary).replace(folder / name)
-        except OSError:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            write_whole(folder / name, _digest(name, content) + content)
 
 
-def _user_cache() -> Path:
-    """Return the user's cache folder by the platform's convention."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+def _digest(name: str, content: bytes) -> bytes:
+    return hashlib.sha256(name.encode() + b"\0" + content).digest()
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """Return the JSON object in a file, or an empty one where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_json(path: Path, values: dict[str, object]) -> None:
+    """Replace a file by a JSON object, wholly or not at all. Raises OSError where the folder cannot be written."""
+    text = json.dumps(values, indent=1) + "\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file, wholly or not at all. Raises OSError where its folder cannot be written."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink()
+        raise

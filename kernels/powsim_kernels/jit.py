@@ -20,7 +20,7 @@ CACHE_DIR = "CACHE_DIR"  # numba.config gets its attributes at run time: type ch
 def jit(function: Callable[..., Any]) -> Any:
     """Return `function` compiled by Numba: nogil, IEEE division, cached where a cache folder can be written."""
     before = getattr(config, CACHE_DIR)
-    setattr(config, CACHE_DIR, before or str(cache_folder("numba")))
+    setattr(config, CACHE_DIR, before or str(cache_folder("numba") or ""))  # empty: Numba's own choice
     try:
         return njit(cache=True, nogil=True, error_model="numpy")(function)
     except RuntimeError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 
@@ -21,7 +22,7 @@ from powsim_kernels.sha256.search import Cancel, MineProgress, MineResult, Twin,
 from powsim_kernels.sha256.target import target_limit
 from powsim_kernels.threads import thread_count
 
-OFFERED = ("reference", "cpu")
+OFFERED = ("reference", "cpu", "cuda")
 TAIL_BYTES = 55
 """Bytes of a last block that leave room for the one bit and the length (FIPS 180-4, 5.1.1)."""
 NONCE_BYTES = 8
@@ -158,15 +159,39 @@ def _twin(name: str) -> Twin:
 def _untested(name: str) -> Twin:
     if name == "reference":
         return importlib.import_module("powsim_kernels.sha256.reference")
-    cpu = importlib.import_module("powsim_kernels.sha256.cpu")
-    twin: Twin = cpu.twin(name)
+    module = importlib.import_module(f"powsim_kernels.sha256.{name.partition(':')[0]}")
+    if name == "cuda":
+        for device in module.names():
+            _twin(device)  # each device must pass the self-test alone
+    twin: Twin = module.twin(name)
     return twin
 
 
 def _resolve(backend: str) -> str:
-    """Return the backend that runs, "cpu:avx2" and the like among them."""
+    """Return the backend that runs, "cpu:avx2", "cuda:1" and the like among them.
+
+    "auto" warns and takes the CPU where there is a GPU that cannot start, say because NVRTC is missing.
+    """
     kind, colon, _ = backend.partition(":")
-    return backend if colon and resolve(kind, OFFERED) == "cpu" else resolve(backend, OFFERED)
+    if colon and kind in ("cpu", "cuda"):
+        resolve(kind, OFFERED)
+        return backend
+    name = resolve(backend, OFFERED)
+    fault = _cuda_fault() if backend == "auto" and name == "cuda" else None
+    if fault is None:
+        return name
+    warnings.warn(f"{fault}; backend='auto' uses the CPU", RuntimeWarning, stacklevel=3)
+    return resolve("cpu", OFFERED)
+
+
+@cache
+def _cuda_fault() -> str | None:
+    """Return why the GPUs cannot start, or None if they have; found out once."""
+    try:
+        _twin("cuda")
+    except BackendUnavailable as error:
+        return str(error)
+    return None
 
 
 def _mine(

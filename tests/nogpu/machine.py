@@ -1,0 +1,54 @@
+"""Fixtures: a machine with imagined GPUs in place of this one."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.machinery
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nogpu.fake_cupy import Machine
+from powsim_kernels.sha256 import contract, tune
+from powsim_kernels.sha256.variants import DEFAULT
+
+TWIN = "powsim_kernels.sha256.cuda"
+
+
+def forget() -> None:
+    """Drop what was learnt of the machine, the twin on it included."""
+    contract._twin.cache_clear()
+    contract._cuda_fault.cache_clear()
+    sys.modules.pop(TWIN, None)
+    package = sys.modules["powsim_kernels.sha256"]
+    if hasattr(package, "cuda"):
+        del package.cuda
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[..., Machine]]:
+    """Return a function that puts a machine in place; autotuning is left out unless it is asked for."""
+
+    def put(machine: Machine | None = None, *, tuned: bool = False) -> Machine:
+        forget()
+        machine = machine or Machine()
+        cupy = machine.cupy
+        cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+        monkeypatch.setitem(sys.modules, "cupy", cupy)
+        monkeypatch.setattr(tune, "user_cache", lambda: tmp_path)
+        if not tuned:
+            monkeypatch.setattr(tune, "choose", lambda device: DEFAULT)
+        return machine
+
+    yield put
+    forget()
+
+
+@pytest.fixture
+def cuda(install: Callable[..., Machine]) -> ModuleType:
+    """Return the module of the CUDA twin on a machine with one GPU."""
+    install()
+    return importlib.import_module(TWIN)
