@@ -38,7 +38,7 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
         cupy = machine.cupy
         cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
         monkeypatch.setitem(sys.modules, "cupy", cupy)
-        monkeypatch.setattr(tune, "user_cache", lambda: tmp_path)
+        monkeypatch.setattr(tune, "user_cache", lambda: tmp_path / "powsim")
         if not tuned:
             monkeypatch.setattr(tune, "choose", lambda device: DEFAULT)
         return machine
