@@ -1,8 +1,8 @@
 """The hot loops of powsim, usable alone: `mine`, `verify`, `sha256`, `vote_cost`, `philox`, `uniform`, `geometric`.
 
 Every kernel is one folder with the same rooms: `contract` (checks, documentation, dispatch), `reference` (plain
-loops, the specification) and its twins (`cpu` by Numba). Twins load when they are first used: importing this
-package costs NumPy.
+loops, the specification) and its twins (`cpu` by Numba or llvmlite, `cuda` by CuPy). Twins load when they are first
+used: importing this package costs NumPy.
 """
 
 from powsim_kernels.backend import BACKENDS, BackendUnavailable, why_not

@@ -1,4 +1,4 @@
-"""What can run here: `reference` (plain Python), `cpu` (Numba), `cuda` (CuPy), and why something cannot."""
+"""What can run here: `reference` (plain Python), `cpu` (Numba, llvmlite), `cuda` (CuPy), and why something cannot."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ def why_not(backend: str) -> str | None:
     if backend == "reference":
         return None
     if backend == "cpu":
-        if importlib.util.find_spec("numba") is None:
-            return "numba is not installed: run `pip install numba`"
-        return None
+        missing = [name for name in ("numba", "llvmlite") if importlib.util.find_spec(name) is None]
+        return f"{missing[0]} is not installed: run `pip install {missing[0]}`" if missing else None
     if backend == "cuda":
         if importlib.util.find_spec("cupy") is None:
             return "cupy is not installed: run `pip install 'powsim[cuda12]'` (CUDA 13: `powsim[cuda13]`)"

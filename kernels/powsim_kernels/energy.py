@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from functools import cache
 from pathlib import Path
 
@@ -16,6 +17,7 @@ class Rapl:
     """
 
     def __init__(self, folder: Path = POWERCAP) -> None:
+        self._lock = threading.Lock()  # a reading stored after a later one would look like a wrap
         self._last: dict[str, int] = {}
         self._total: dict[str, int] = {}
         self._zones: dict[str, tuple[Path, int]] = {}
@@ -28,20 +30,21 @@ class Rapl:
             except (OSError, ValueError):  # since 2020 only root may read them
                 continue
             if re.fullmatch(r"intel-rapl:\d+", zone.name) and name.startswith("package"):
-                self._zones[name] = (zone / "energy_uj", limit)
-                self._last[name], self._total[name] = now, 0
+                self._zones[zone.name] = (zone / "energy_uj", limit)
+                self._last[zone.name], self._total[zone.name] = now, 0
 
     def joules(self) -> float | None:
         """Return the joules of all packages since the start, or None where no counter can be read."""
-        for name, (file, limit) in self._zones.items():
-            try:
-                now = int(file.read_text(encoding="ascii"))
-            except (OSError, ValueError):
-                continue
-            step = now - self._last[name]
-            self._total[name] += step if step >= 0 else step + limit + 1
-            self._last[name] = now
-        return sum(self._total.values()) / 1e6 if self._zones else None
+        with self._lock:
+            for zone, (file, limit) in self._zones.items():
+                try:
+                    now = int(file.read_text(encoding="ascii"))
+                except (OSError, ValueError):
+                    continue
+                step = now - self._last[zone]
+                self._total[zone] += step if step >= 0 else step + limit + 1
+                self._last[zone] = now
+            return sum(self._total.values()) / 1e6 if self._zones else None
 
 
 @cache

@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
 import llvmlite
 import llvmlite.binding as llvm
 
-from powsim_kernels.folders import keep, kept
+from powsim_kernels.folders import cache_folder, keep, kept
+from powsim_kernels.forks import compiling
 
-_lock = threading.Lock()  # one module at a time: MCJIT shares state between engines
 _engines = []  # code lives as long as its engine
 
 
@@ -53,6 +52,11 @@ def machine(target: Target):
     )
 
 
+def distrust() -> str:
+    """Return what to do about code that gave a wrong answer."""
+    return f"its results cannot be trusted; remove {cache_folder('native')}, update numba and llvmlite"
+
+
 def load(function: str, module: str, build: Callable[[], str], target: Target, arguments: list[type]):
     """Return a function of the module whose IR `build()` returns, callable without the GIL.
 
@@ -60,7 +64,7 @@ def load(function: str, module: str, build: Callable[[], str], target: Target, a
     and that of the kernel sources; `build` runs only where it is not there. Raises RuntimeError where LLVM cannot
     compile.
     """
-    with _lock:
+    with compiling:  # one module at a time: MCJIT shares state between engines
         key = hashlib.sha256("\n".join([module, *target, llvmlite.__version__]).encode()).hexdigest()
         code = kept("native", key)
         compiler = machine(target)

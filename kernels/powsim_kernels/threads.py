@@ -6,14 +6,18 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+
 
 def thread_count(threads: int | None) -> int:
     """Return how many threads to use: `threads`, or every CPU that this process may run on."""
+    if not isinstance(threads, int | np.integer | None) or isinstance(threads, bool):
+        raise TypeError(f"threads={threads!r} must be an integer, or None for every CPU")
     if threads is None:
         return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if threads < 1:
         raise ValueError(f"threads={threads} must be at least 1")
-    return threads
+    return int(threads)
 
 
 def over_ranges(work: Callable[[int, int], None], total: int, *, threads: int | None, grain: int) -> None:

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from powsim_kernels import BACKENDS, BackendUnavailable, geometric, philox, vote_cost, why_not
+from powsim_kernels import BACKENDS, BackendUnavailable, geometric, mine, philox, vote_cost, why_not
 from powsim_kernels.backend import resolve
 from powsim_kernels.threads import over_ranges, thread_count
 
@@ -83,6 +83,25 @@ def test_every_kernel_refuses_rather_than_run_slowly(kernel: str, monkeypatch: p
     without(monkeypatch, "numba", "cupy")
     with pytest.raises(BackendUnavailable, match=r"cpu.* cannot run: numba is not installed: run `pip install numba`"):
         calls[kernel]()
+
+
+@pytest.mark.parametrize("missing", ["numba", "llvmlite"])
+def test_mining_without_its_compiler_names_the_cure(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    without(monkeypatch, missing, "cupy")
+    for backend in ("auto", "cpu", "cpu:sse2"):
+        with pytest.raises(BackendUnavailable, match=rf"{missing} is not installed: run `pip install {missing}`"):
+            mine(b"", 1, backend=backend)
+
+
+@pytest.mark.parametrize("threads", [1.5, "2", True], ids=repr)
+def test_threads_of_another_kind_are_refused_by_name(threads: object) -> None:
+    with pytest.raises(TypeError, match=rf"threads={threads!r} must be an integer"):
+        thread_count(threads)  # type: ignore[arg-type]
+
+
+def test_a_backend_that_is_no_text_is_unknown() -> None:
+    with pytest.raises(ValueError, match="unknown backend None"):
+        mine(b"", 1, backend=None)  # type: ignore[arg-type]
 
 
 def test_an_unavailable_backend_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +50,40 @@ def test_nothing_is_invented_where_nothing_can_be_read(tmp_path: Path) -> None:
     assert Rapl(tmp_path / "none").joules() is None
     zone(tmp_path, "0", "package-0", 1).write_text("what?")
     assert Rapl(tmp_path).joules() is None
+
+
+def test_packages_of_one_name_both_count(tmp_path: Path) -> None:
+    files = [zone(tmp_path, number, "package-0", 0) for number in "01"]
+    rapl = Rapl(tmp_path)
+    for file in files:
+        file.write_text("1000000")
+    assert rapl.joules() == 2.0
+
+
+def test_readings_from_many_threads_add_up(tmp_path: Path) -> None:
+    file = zone(tmp_path, "0", "package-0", 0)
+    rapl, before = Rapl(tmp_path), sys.getswitchinterval()
+    over = threading.Event()
+
+    def read() -> None:
+        while not over.is_set():
+            rapl.joules()
+
+    sys.setswitchinterval(1e-6)
+    try:
+        threads = [threading.Thread(target=read) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        other = file.with_name("next")
+        for microjoules in range(0, 3000, 3):
+            other.write_text(str(microjoules))
+            other.replace(file)
+        over.set()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert rapl.joules() == pytest.approx(2997e-6)
 
 
 def test_a_counter_that_disappears_keeps_its_total(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from mining import lowest, noise, value_of
 from powsim_kernels import BackendUnavailable, folders, mine, native
-from powsim_kernels.sha256 import cpu, kernel
+from powsim_kernels.sha256 import absorb, cpu, kernel, self_test
 from powsim_kernels.sha256.headstart import SLICE, HeadStart
 from powsim_kernels.sha256.ranges import Ranges
 
@@ -77,6 +77,58 @@ def test_the_loop_ends_at_the_count_and_takes_the_limit_itself() -> None:
         assert (index.tolist(), row, tried) == ([expected], 1, 0)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+def test_a_range_that_ends_as_the_kernel_gets_ready_is_over(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = HeadStart(lambda position: None)
+    loop.spent_s = 1.0
+    monkeypatch.setattr(loop, "ready", lambda positions: True)
+    arrays = [numbers(*[value] * rows) for value in (0, SLICE, 0)]
+    index, row, tried = loop.search([1], [b"unsolved"], Ranges(np.zeros(rows, np.int64), *arrays))
+    assert (index.tolist(), row, tried) == ([SLICE] * rows, 1, 0)
+
+
+def test_empty_ranges_are_searched_to_their_end() -> None:
+    twin = cpu.twin(cpu.paths()[0])
+    arrays = [numbers(0, 2**14, 5), numbers(0, 0, 4096), numbers(*[2**56 - 1] * 3)]
+    found = twin.search(twin.prepare([b"x"], 1), np.zeros(3, np.int64), *arrays, 1)
+    assert found.tolist() == [0, 0, lowest(b"x", 8, 5) - 5]
+
+
+FORK = """
+import multiprocessing, sys, threading, time
+import powsim_kernels
+from powsim_kernels.sha256 import cpu
+
+def child(queue):
+    queue.put(powsim_kernels.mine(b"x" * 20, 20).nonce.tolist())  # another position than the parent's
+    queue.put(powsim_kernels.mine(b"x" * 44, 20).nonce.tolist())
+    queue.put(powsim_kernels.mine(b"x" * 44, 8, backend=cpu.paths()[-1]).nonce.tolist())
+
+worker = threading.Thread(target=powsim_kernels.mine, args=(b"x" * 44, 22))
+worker.start()
+time.sleep(float(sys.argv[1]))
+context = multiprocessing.get_context("fork")
+queue = context.Queue()
+process = context.Process(target=child, args=(queue,))
+process.start()
+print(*[queue.get(timeout=20) for _ in range(3)])
+process.join(20)
+worker.join()
+sys.exit(process.exitcode)
+"""
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.1, 0.2, 1.5])
+def test_a_forked_process_mines_whatever_its_parent_was_doing(delay: float, tmp_path: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path), "PYTHONPATH": ":".join(sys.path), "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", FORK, str(delay)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    path = cpu.paths()[0]
+    nonces = [mine(b"x" * length, bits, backend=path).nonce.tolist() for length, bits in ((20, 20), (44, 20), (44, 8))]
+    assert done.stdout.split("\n")[0] == " ".join(map(str, nonces))
+
+
 def test_a_kernel_that_cannot_be_compiled_is_told_and_does_not_go_on_for_ever() -> None:
     def fail(position: int) -> None:
         raise BackendUnavailable("LLVM says no")
@@ -99,6 +151,25 @@ def test_wrong_code_never_mines(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendUnavailable, match=rf"'{name}' failed its self-test: nonce \d+ came out, not \d+: its"):
         mine(b"", 1, backend=name)
     cpu.kernel.cache_clear()
+
+
+def test_wrong_midstates_never_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(*arguments: object) -> None:
+        """Absorb nothing."""
+
+    monkeypatch.setattr(native, "load", lambda *_: blind)
+    absorb._compiled.cache_clear()
+    with pytest.raises(BackendUnavailable, match=r"failed its self-test: wrong midstates .* remove .*native"):
+        mine(bytes(64 * 40), 1, backend=cpu.paths()[0])
+    absorb._compiled.cache_clear()
+
+
+def test_a_cpu_without_any_path_names_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "host", lambda: native.Target("riscv64-unknown-linux-gnu", "generic", ""))
+    with pytest.raises(BackendUnavailable, match=r"has none of avx512, .*neon; use backend='reference'"):
+        cpu.Twin(None).kernel(12)
+    with pytest.raises(BackendUnavailable, match="use backend='reference'"):
+        self_test("cpu")
 
 
 def test_code_that_llvm_refuses_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -165,6 +236,32 @@ def test_what_is_kept_comes_back_and_what_is_damaged_does_not(folder: Path) -> N
 
 def test_a_cache_that_cannot_be_written_costs_time_only(folder: Path) -> None:
     (folder / "powsim").write_text("a file where the folder should be")
+    folders.keep("native", "code", b"x")
+    assert folders.kept("native", "code") is None
+    kernel.searcher.cache_clear()
+    cpu.kernel.cache_clear()
+    assert mine(b"x", 3, backend=cpu.paths()[0]).nonce.tolist() == [lowest(b"x", 3)]
+    kernel.searcher.cache_clear()
+    cpu.kernel.cache_clear()
+
+
+def test_kept_code_answers_to_its_own_name_only(folder: Path) -> None:
+    for name in ("one", "two"):
+        folders.keep("native", name, name.encode())
+    one, two = (next(folder.rglob(name)) for name in ("one", "two"))
+    two.write_bytes(one.read_bytes())
+    assert folders.kept("native", "one") == b"one"
+    assert folders.kept("native", "two") is None
+
+
+def test_a_user_without_a_home_mines_and_keeps_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    folders.cache_folder.cache_clear()
+    assert folders.cache_folder("native") is None
     folders.keep("native", "code", b"x")
     assert folders.kept("native", "code") is None
     kernel.searcher.cache_clear()

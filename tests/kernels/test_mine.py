@@ -241,7 +241,7 @@ def test_a_cancelled_search_can_be_resumed(backend: str, bits: float, monkeypatc
     first_chunk = {"reference": reference, FAST: cpu.twin(FAST)}[backend].FIRST_CHUNK
     hard = next(c for c in (noise(9, seed) for seed in range(99)) if lowest(c, bits) > first_chunk)
     challenges, each = [b"easy", hard, b"never begun"], np.array([1.0, bits, bits])
-    part = mine(challenges, each, cancel=AfterPolls(2), backend=backend)
+    part = mine(challenges, each, cancel=AfterPolls(1), backend=backend)
     assert part.found.tolist() == [True, False, False]
     assert part.nonce.tolist() == [lowest(b"easy", 1), 0, 0]
     assert 0 < int(part.tries[1]) <= lowest(hard, bits)

@@ -182,6 +182,12 @@ def test_self_test_passes(backend: str) -> None:
     assert all(hashlib.sha256(message).hexdigest() == digest for message, digest in contract.ANSWERS)
 
 
+def next_one(puzzles, rows, begin, count, limits, threads):
+    """Return the second lowest solving nonce: valid, and not what was asked for."""
+    first = reference.search(puzzles, rows, begin, count, limits, threads) + np.uint64(1)
+    return first + reference.search(puzzles, rows, begin + first, count, limits, threads)
+
+
 def test_self_test_refuses_wrong_digests_and_wrong_nonces() -> None:
     wrong = SimpleNamespace(sha256=lambda messages, threads: np.zeros((len(messages), 32), np.uint8))
     with pytest.raises(BackendUnavailable, match=r"backend 'x' failed its self-test: SHA-256 of b'abc' .* 0000"):
@@ -194,8 +200,11 @@ def test_self_test_refuses_wrong_digests_and_wrong_nonces() -> None:
         energy_j=lambda: None,
         search=lambda *args: np.minimum(reference.search(*args) + np.uint64(1), args[3]),
     )
-    with pytest.raises(RuntimeError, match=r"failed its self-test: nonce \d+ came out, not 4294967375: its results"):
+    with pytest.raises(RuntimeError, match=r"gave nonce \d+ for challenges\[0\], which does not solve it: its results"):
         contract.check_answers(late, "x")
+    later = SimpleNamespace(**vars(late) | {"search": lambda *args: np.minimum(next_one(*args), args[3])})
+    with pytest.raises(RuntimeError, match=r"failed its self-test: nonce \d+ came out, not 4294967375: its results"):
+        contract.check_answers(later, "x")
 
 
 @both

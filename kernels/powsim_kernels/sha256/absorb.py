@@ -11,6 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.sha256 import reference
 
 FEW = 32
@@ -22,24 +23,44 @@ def midstates(challenges: list[bytes], blocks: NDArray[np.int64]) -> NDArray[np.
     states = np.tile(np.array(reference.INITIAL, np.uint32), (len(challenges), 1))
     long = np.flatnonzero(blocks)
     if blocks.sum() > FEW:
-        data = b"".join([challenges[row] for row in long.tolist()])
-        lengths = np.array([len(challenges[row]) for row in long.tolist()])
-        starts, count, own = np.cumsum(lengths) - lengths, blocks[long], states[long]
-        _compiled()(own.ctypes.data, data, starts.ctypes.data, count.ctypes.data, len(long))
-        states[long] = own
+        states[long] = _absorbed(_compiled(), [challenges[row] for row in long.tolist()], blocks[long])
         return states
     for row in long.tolist():
-        for at in range(0, 64 * int(blocks[row]), 64):
-            states[row] = reference.compress(tuple(states[row].tolist()), challenges[row][at : at + 64])
+        states[row] = _plain(challenges[row], int(blocks[row]))
+    return states
+
+
+def _plain(challenge: bytes, blocks: int) -> tuple[int, ...]:
+    state = reference.INITIAL
+    for at in range(0, 64 * blocks, 64):
+        state = reference.compress(state, challenge[at : at + 64])
+    return state
+
+
+def _absorbed(call, challenges: list[bytes], blocks: NDArray[np.int64]) -> NDArray[np.uint32]:
+    states = np.tile(np.array(reference.INITIAL, np.uint32), (len(challenges), 1))
+    data = b"".join(challenges)
+    lengths = np.array([len(challenge) for challenge in challenges])
+    starts = np.cumsum(lengths) - lengths
+    call(states.ctypes.data, data, starts.ctypes.data, blocks.ctypes.data, len(challenges))
     return states
 
 
 @cache
 def _compiled():
+    """Return the compiled loop, tested. Raises BackendUnavailable."""
     from powsim_kernels import native
 
     arguments = [ctypes.c_void_p] * 4 + [ctypes.c_int64]
-    return native.load("absorb", "absorb", build, native.host(), arguments)
+    call = native.load("absorb", "absorb", build, native.host(), arguments)
+    known = [b"powsim self-test" * 8, b"another one" * 20]
+    blocks = np.array([len(challenge) // 64 for challenge in known])
+    if _absorbed(call, known, blocks).tolist() != [list(_plain(*each)) for each in zip(known, blocks, strict=True)]:
+        raise BackendUnavailable(
+            f"backend 'cpu' failed its self-test: wrong midstates came out: {native.distrust()}, or use "
+            "backend='reference'"
+        )
+    return call
 
 
 def build() -> str:

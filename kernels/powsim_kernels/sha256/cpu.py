@@ -53,6 +53,16 @@ def paths() -> list[str]:
     return [f"cpu:{name}" for name in PATHS if why_not_path(name) is None]
 
 
+def fastest() -> str:
+    """Return the first of `paths`. Raises BackendUnavailable where there is none."""
+    found = paths()
+    if not found:
+        raise BackendUnavailable(
+            f"backend 'cpu' cannot run: this CPU has none of {', '.join(PATHS)}; use backend='reference'"
+        )
+    return found[0]
+
+
 def why_not_path(name: str) -> str | None:
     """Return None where this CPU can take the path, else what it lacks."""
     from powsim_kernels import native
@@ -96,7 +106,7 @@ class Twin:
 
     def kernel(self, position: int) -> Callable[..., None]:
         """Return the search for nonces that end in word `position`."""
-        self._path = self._path or paths()[0].removeprefix("cpu:")
+        self._path = self._path or fastest().removeprefix("cpu:")
         return kernel(self._path, position)
 
     def energy_j(self) -> float | None:
@@ -160,6 +170,8 @@ def kernel(path: str, position: int) -> Callable[..., None]:
 
 def _check(call: Callable[..., None], path: str, position: int) -> None:
     """Raise BackendUnavailable unless the kernel finds what hashlib finds, across a carry into the next words."""
+    from powsim_kernels import native
+
     challenge = (b"powsim self-test" * 8)[: 64 + max(0, 4 * position - 5)]
     begin, count, limit = 2**32 - 100, 4096, 2**64 // 300
     base = hashlib.sha256(challenge)
@@ -168,6 +180,6 @@ def _check(call: Callable[..., None], path: str, position: int) -> None:
     found = int(search(lambda _: call, prepare([challenge]), ranges, 1)[0])
     if found != expected:
         raise BackendUnavailable(
-            f"backend 'cpu:{path}' failed its self-test: nonce {begin + found} came out, not {begin + expected}: its "
-            "results cannot be trusted; update numba and llvmlite, or use backend='reference'"
+            f"backend 'cpu:{path}' failed its self-test: nonce {begin + found} came out, not {begin + expected}: "
+            f"{native.distrust()}, or use backend='reference'"
         )

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from powsim_kernels.forks import compiling
 
 if TYPE_CHECKING:
     from powsim_kernels.sha256.ranges import Ranges
@@ -31,6 +35,11 @@ class HeadStart:
     def __init__(self, load: Callable[[int], Any]) -> None:
         self.load = load
         self.spent_s = 0.0
+        self._forget()
+        _all.add(self)
+
+    def _forget(self) -> None:
+        """Begin without a thread: a child process inherits none, nor the ends of what they were doing."""
         self._lock = threading.Lock()
         self._loading: dict[int, Future[Any]] = {}
         self._compiler: ThreadPoolExecutor | None = None
@@ -51,7 +60,11 @@ class HeadStart:
             self._compiler = self._compiler or ThreadPoolExecutor(1, "powsim-compile")
             for position in positions:
                 if position not in self._loading:
-                    self._loading[position] = self._compiler.submit(self.load, position)
+                    self._loading[position] = self._compiler.submit(self._load, position)
+
+    def _load(self, position: int) -> Any:
+        with compiling:
+            return self.load(position)
 
     def search(
         self, positions: list[int], challenges: list[bytes], ranges: Ranges
@@ -76,10 +89,22 @@ class HeadStart:
                 if self.spent_s > PATIENCE_S:
                     self.begin(positions)
                     if self.ready(positions):
-                        return index, i, tried
+                        return (index, i, tried) if tried < count else (index, i + 1, 0)
                     time.sleep(YIELD_S)
         self.spent_s = before + time.perf_counter() - began
         return index, len(ranges.rows), 0
+
+
+_all: weakref.WeakSet[HeadStart] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for loop in list(_all):
+        loop._forget()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def first_64_bits(base: Any, nonce: int) -> int:

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,22 @@ KernelOf = Callable[[int], Callable[..., None]]
 """Gives the compiled search for nonces that end in a word of the last block."""
 
 
-class Puzzles(NamedTuple):
+@dataclass(frozen=True)
+class Puzzles:
     """Challenges as `search` wants them."""
 
     challenges: list[bytes]
-    midstate: NDArray[np.uint32]  # [P, 8] hash value after the whole leading blocks
+    blocks: NDArray[np.int64]  # [P] whole leading blocks
     tail: NDArray[np.uint32]  # [P, 16] the last block, padded, with zeros in place of the nonce
     position: NDArray[np.int64]  # [P] word of the last block that the nonce's last byte is in, 1..13
     turn: NDArray[np.int64]  # [P] bits of that word after the nonce's last: 0, 8, 16 or 24
+
+    @cached_property
+    def midstate(self) -> NDArray[np.uint32]:
+        """Return the hash value after the whole leading blocks: uint32 [P, 8]; only compiled searches need it."""
+        from powsim_kernels.sha256.absorb import midstates
+
+        return midstates(self.challenges, self.blocks)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,6 @@ class Ranges:
 
 def prepare(challenges: list[bytes]) -> Puzzles:
     """Return the challenges as `search` wants them."""
-    from powsim_kernels.sha256.absorb import midstates
-
     lengths = np.fromiter(map(len, challenges), np.int64, len(challenges))
     whole, place = lengths // 64, lengths % 64
     ends = [challenge[-n:] if n else b"" for challenge, n in zip(challenges, place.tolist(), strict=True)]
@@ -62,7 +69,7 @@ def prepare(challenges: list[bytes]) -> Puzzles:
     tail.view(">u8")[:, 7] = 8 * (lengths + 8)
     return Puzzles(
         challenges,
-        midstates(challenges, whole),
+        whole,
         tail.view(">u4").astype(np.uint32),
         (place + 7) // 4,
         8 * (3 - (place + 7) % 4),
@@ -71,9 +78,9 @@ def prepare(challenges: list[bytes]) -> Puzzles:
 
 def search(kernel_of: KernelOf, puzzles: Puzzles, ranges: Ranges, threads: int | None) -> NDArray[np.uint64]:
     """Return, for each range, the lowest solving offset, or its count: uint64 [R]; `kernel_of` takes a position."""
-    total = len(ranges.rows)
     result = ranges.count.copy()
-    which, skip = np.arange(total), np.zeros(total, np.uint64)
+    which = np.flatnonzero(ranges.count)  # an empty range has no piece
+    skip = np.zeros(len(which), np.uint64)
     while which.size:
         part = ranges.of(which, skip)
         index, unsure = _candidates(kernel_of, puzzles, part, threads)
