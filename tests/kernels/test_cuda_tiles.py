@@ -46,7 +46,7 @@ def test_every_nonce_belongs_to_exactly_one_ticket(rows: list[tuple[int, int, in
         for number, (row, given_row) in enumerate(zip(launch.rows, launch.order, strict=True)):
             assert (row["begin"], row["count"]) == (begin[given_row], count[given_row])
             assert row["puzzle"] == 100 + given_row
-            assert row["place"] == place[given_row]
+            assert row["width"] == 8 * ((place[given_row] + 7) % 4 + 1)
             assert launch.word == (place[given_row] + 7) // 4
             size = int(row["tile_bits"])
             numbers = [tile for r, tile in tickets if r == number]

@@ -3,8 +3,8 @@
 // v1 one puzzle per grid row, grid-stride over its nonces, any thread that hits ends the search: not kept, a batch of
 //    easy puzzles leaves most threads idle and the range above the winner is searched in vain.
 // v2 persistent warps draw tickets; a ticket is a tile of up to 2^13 consecutive nonces of one puzzle; the lowest nonce
-//    by atomicMin. Counted for sm_90, word 9: 16.4 SM clocks per hash, all on the ALU pipe.
-// v3 additions and plain shifts moved to the multiply pipe (sha256.cuh): 12.2 clocks. Both are counted from the machine
+//    by atomicMin. Counted for sm_90, word 9: 16.2 SM clocks per hash, all on the ALU pipe.
+// v3 additions and plain shifts moved to the multiply pipe (sha256.cuh): 12.0 clocks, 11.2 at word 12. Both are counted from the machine
 //    code, by the pipe rates of gpu_sha.md section 2.2; no device has confirmed them yet.
 //
 // The host's part, how rows become tickets, stands in tiles.py.
@@ -28,9 +28,8 @@ struct Row {
   u64 limit;      // the first 64 bits of a solving digest are at most this
   u32 puzzle;     // its row in midstate and tail
   u8 tile_bits;   // its tiles hold the nonces that agree in all but this many low bits; at most `width`
-  u8 place;       // byte of the last block at which the nonce begins; (place + 7) / 4 == NW
   u8 width;       // how many low bits of the nonce stand in block word NW, from its top: 8, 16, 24 or 32
-  u8 unused;
+  u8 unused[2];
 };
 
 // Tickets ticket .. next segment's ticket - 1: the tiles `level`, `level` + 1, .. of the first `rows` rows, in turn.

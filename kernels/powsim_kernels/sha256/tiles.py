@@ -29,9 +29,8 @@ ROW = np.dtype(
         ("limit", "<u8"),
         ("puzzle", "<u4"),
         ("tile_bits", "u1"),
-        ("place", "u1"),
         ("width", "u1"),
-        ("unused", "u1"),
+        ("unused", "u1", 2),
     ]
 )
 SEGMENT = np.dtype([("ticket", "<u8"), ("level", "<u8"), ("rows", "<u8")])
@@ -122,7 +121,7 @@ def launches(
         rows = np.zeros(len(order), ROW)
         for name, values in (("begin", begin), ("count", count), ("limit", limits), ("puzzle", puzzle)):
             rows[name] = values[order]
-        rows["tile_bits"], rows["place"], rows["width"] = bits[most_first], place[order], width[order]
+        rows["tile_bits"], rows["width"] = bits[most_first], width[order]
         segments, tickets = segments_of(tiles[most_first])
         result.append(Launch(number, order, rows, segments, tickets))
     return result
