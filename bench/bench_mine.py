@@ -23,7 +23,6 @@ from powsim_kernels import mine
 from powsim_kernels.sha256 import cpu
 from powsim_kernels.sha256.plan import plan
 
-ROUNDS = 5
 LENGTHS = {12: 44, 13: 45, 9: 32, 5: 16, 1: 0}
 """Word that the nonce ends in -> length of the challenge."""
 PER_CYCLE = {
@@ -63,10 +62,16 @@ def rate(work: Callable[[], Any], hashes: int) -> float:
     return hashes / (time.process_time() - began)
 
 
-def medians(works: dict[str, tuple[Callable[[], Any], int]]) -> dict[str, float]:
+@pytest.fixture
+def rounds(pytestconfig: pytest.Config) -> int:
+    """Return how often everything is repeated: 5, or what --benchmark-min-rounds says."""
+    return int(pytestconfig.getoption("benchmark_min_rounds"))
+
+
+def medians(works: dict[str, tuple[Callable[[], Any], int]], rounds: int) -> dict[str, float]:
     """Return the median rate of each, interleaved so that a slow moment meets all of them."""
     rates: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, (work, hashes) in works.items():
             rates[name].append(rate(work, hashes))
     return {name: statistics.median(values) for name, values in rates.items()}
@@ -75,7 +80,7 @@ def medians(works: dict[str, tuple[Callable[[], Any], int]]) -> dict[str, float]
 @pytest.mark.benchmark(group="mine: one core against a loop over hashlib, same run")
 @pytest.mark.parametrize("position", LENGTHS)
 @pytest.mark.parametrize("path", cpu.paths())
-def test_rate(benchmark: Any, note: Any, path: str, position: int) -> None:
+def test_rate(benchmark: Any, note: Any, rounds: int, path: str, position: int) -> None:
     challenge = b"x" * LENGTHS[position]
     truth = next(n for n in range(2**20) if hashlib.sha256(challenge + n.to_bytes(8, "big")).digest()[0] == 0)
     assert mine(challenge, 8, backend=path, threads=1).nonce.tolist() == [truth]
@@ -85,8 +90,8 @@ def test_rate(benchmark: Any, note: Any, path: str, position: int) -> None:
         mine(challenge, 64, limit=hashes, backend=path, threads=1)
 
     cycles_per_s()
-    found = medians({"ours": (ours, hashes), "hashlib": (lambda: hashlib_mine(challenge, 64, 50_000), 50_000)})
-    clock = statistics.median(cycles_per_s() for _ in range(ROUNDS))
+    found = medians({"ours": (ours, hashes), "hashlib": (lambda: hashlib_mine(challenge, 64, 50_000), 50_000)}, rounds)
+    clock = statistics.median(cycles_per_s() for _ in range(rounds))
     per_cycle, bound = PER_CYCLE[path]
     share = found["ours"] * operations(path, position) / (per_cycle * clock)
     benchmark.extra_info.update(times_hashlib=found["ours"] / found["hashlib"], share_of_bound=share, bound=bound)
@@ -98,15 +103,15 @@ def test_rate(benchmark: Any, note: Any, path: str, position: int) -> None:
 
 @pytest.mark.benchmark(group="mine: threads")
 @pytest.mark.parametrize("threads", sorted({1, 2, len(os.sched_getaffinity(0))}))
-def test_threads(benchmark: Any, note: Any, threads: int) -> None:
+def test_threads(benchmark: Any, note: Any, rounds: int, threads: int) -> None:
     hashes = threads << 24
-    benchmark.pedantic(lambda: mine(b"x" * 44, 64, limit=hashes, threads=threads), rounds=ROUNDS, warmup_rounds=1)
+    benchmark.pedantic(lambda: mine(b"x" * 44, 64, limit=hashes, threads=threads), rounds=rounds, warmup_rounds=1)
     note("hashes/s", hashes, "two threads at least 1.9x one")
 
 
 @pytest.mark.benchmark(group="mine: batches, all threads")
 @pytest.mark.parametrize(("bits", "puzzles"), [(0, 10_000), (8, 10_000), (12, 10_000), (16, 500), (20, 30), (24, 2)])
-def test_batch(benchmark: Any, note: Any, bits: int, puzzles: int) -> None:
+def test_batch(benchmark: Any, note: Any, rounds: int, bits: int, puzzles: int) -> None:
     challenges = [b"batch-%038d" % i for i in range(puzzles)]
     path = cpu.paths()[0]
     result = mine(challenges, bits, backend=path)
@@ -116,7 +121,7 @@ def test_batch(benchmark: Any, note: Any, bits: int, puzzles: int) -> None:
     assert all(int.from_bytes(value, "big") < 2 ** (256 - bits) for value in values)
     tries = int(result.tries.sum())
     walls: dict[str, list[float]] = {"batch": [], "single": []}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         walls["batch"].append(tries / mine(challenges, bits, backend=path).seconds)
         walls["single"].append(2**24 / mine(b"x" * 44, 64, limit=2**24, backend=path).seconds)
     share = statistics.median(np.array(walls["batch"]) / np.array(walls["single"]))
@@ -138,7 +143,7 @@ print(first, time.perf_counter() - began)
 
 @pytest.mark.benchmark(group="mine: seconds from the first call in a fresh process until the kernel is ready")
 @pytest.mark.parametrize("cache", ["cold", "kept"])
-def test_start(benchmark: Any, note: Any, cache: str, tmp_path: Path) -> None:
+def test_start(benchmark: Any, note: Any, rounds: int, cache: str, tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "XDG_CACHE_HOME": str(tmp_path)}
 
     def start() -> tuple[float, float]:
@@ -150,7 +155,7 @@ def test_start(benchmark: Any, note: Any, cache: str, tmp_path: Path) -> None:
         return first, ready
 
     start()
-    runs = np.array([start() for _ in range(ROUNDS)])
+    runs = np.array([start() for _ in range(rounds)])
     benchmark.extra_info.update(first_hash_s=float(np.median(runs[:, 0])), ready_s=float(np.median(runs[:, 1])))
     benchmark.pedantic(start, rounds=1)
     note("starts/s", 1, "ready in 1 s cold, 0.4 s kept; the first hash in 0.1 s")
