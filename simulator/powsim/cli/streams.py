@@ -28,7 +28,7 @@ def _nowhere(number: int, mode: str) -> object:
         os.dup2(handle, number)
     if handle == number:
         return open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123: it stays open
-    return open(handle, mode, encoding="utf-8")  # noqa: SIM115, PTH123
+    return open(handle, mode, encoding="utf-8")  # noqa: PTH123
 
 
 def say(text: str) -> None:
