@@ -34,8 +34,9 @@ def read_file(path: Path, largest: int, piped: bool = False) -> bytes:
         raise ValueError("cannot be read: its name has a null byte")
     kind = kind_of(path.stat().st_mode)
     if kind is not None and not (piped and kind != KINDS[stat.S_IFDIR]):
-        raise ValueError(f"is {kind}, not a file: write what it holds into a file, and name that")
-    with open(path, "rb", opener=None if piped else _at_once) as file:  # noqa: PTH123: Path.open takes no opener
+        cure = "" if kind == KINDS[stat.S_IFDIR] else ": write what it holds into a file, and name that"
+        raise ValueError(f"is {kind}, not a file{cure}")
+    with open(path, "rb", opener=None if piped else _at_once) as file:
         content = file.read(largest + 1)
     if len(content) > largest:
         raise ValueError(f"is longer than {largest >> 20} MiB, the most that is read")

@@ -67,11 +67,8 @@ def _run(arguments: list[str]) -> int:
     except (ScenarioError, BackendUnavailable, OutputError) as error:
         streams.say(f"Error: {error}")
         return USAGE
-    except (BrokenPipeError, SystemExit) as error:
-        # The reader of a pipe left (`| head`): not an error, and nothing more can be said to it. click makes it an exit.
-        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
-            raise
-        streams.forget_stdout()
+    except BrokenPipeError:
+        streams.forget_stdout()  # the reader of a pipe left (`| head`): no error, and nothing more can be said to it
         return 0
     except OSError as error:
         streams.forget_stdout()

@@ -113,6 +113,7 @@ def _show(console: Console, outcome: Outcome) -> None:
     console.print()
     for table in report.solvers_tables(outcome, console.width):
         console.print(table)
+        console.print()
     console.print(Text(report.footnote(outcome), "dim"))
     console.print()
     if outcome.solves:
@@ -145,11 +146,11 @@ def _save(errors: Console, target: Path, devices: Sequence[Device], comment: str
         saving.save(target, devices, comment, force)
     except OutputError as error:
         return error
+    names = [device.name for device in devices]
+    errors.print(Text(printable(f"wrote {target}: {', '.join(names)}")), soft_wrap=True)
     first = next((device.name for device in devices if device.family == "sha256-hashcash"), None)
-    errors.print(
-        Text(f"wrote {printable(str(target))}: {', '.join(device.name for device in devices)}"), soft_wrap=True
-    )
     if first is not None:
-        files, devices_text = json.dumps([str(target)]), json.dumps([first])
-        use = f"powsim run --set 'device_files={files}' --set 'campaign.copycat.devices={devices_text}'"
+        files, own = json.dumps([str(target)]), json.dumps([first])
+        use = f"powsim run --set 'device_files={files}' --set 'campaign.copycat.devices={own}'"
         errors.print(Text(f"use it with: {use}", "dim"), soft_wrap=True)
+    return None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +36,29 @@ class Amount(click.FloatRange):
         return number
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands, for which a reader that leaves (`| head`) is a good end: click itself would exit with 1."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> click.Context:
+        """Return the context; help is printed here."""
+        with _good_end():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _good_end():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _good_end() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="powsim")
 def cli() -> None:
     """Simulate who pays what when an ML API charges each query a proof-of-work puzzle priced by what it leaks."""

@@ -27,7 +27,7 @@ def _nowhere(number: int, mode: str) -> object:
     except OSError:
         os.dup2(handle, number)
     if handle == number:
-        return open(number, mode, encoding="utf-8", closefd=False)  # noqa: SIM115, PTH123: it stays open
+        return open(number, mode, encoding="utf-8", closefd=False)
     return open(handle, mode, encoding="utf-8")  # noqa: PTH123
 
 
