@@ -9,8 +9,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from powsim.plugin import shown
+from powsim.files import read_file, reason
+from powsim.text import printable, shown
 
+LARGEST = 16 << 20  # bytes of a TOML file: a hundred thousand devices
 NAME = r"^[a-z0-9][a-z0-9._-]*$"
 
 
@@ -28,9 +30,10 @@ class ScenarioError(ValueError):
     def __init__(self, where: str, mistakes: list[Mistake]) -> None:
         self.where = where
         self.mistakes = mistakes
-        lines = [f"  {m.path}: {m.text}" if m.path else f"  {m.text}" for m in mistakes]
+        # Keys and values of a user's file stand in them, which may hold anything.
+        lines = [printable(f"  {m.path}: {m.text}" if m.path else f"  {m.text}") for m in mistakes]
         count = "1 mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
-        super().__init__("\n".join([f"{where}: {count}", *lines]))
+        super().__init__("\n".join([f"{printable(where)}: {count}", *lines]))
 
 
 class Edge(BaseModel):
@@ -39,21 +42,22 @@ class Edge(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
-def read_toml(path: Path, hint: str = "") -> tuple[dict[str, Any], bytes]:
-    """Return a TOML file as a table and as bytes. Raises ValueError saying why not; `hint` follows "no such file"."""
+def read_toml(path: Path, hint: str = "", piped: bool = False) -> tuple[dict[str, Any], bytes]:
+    """Return a TOML file as a table and as bytes; piped: a pipe will do. Raises ValueError saying why not.
+
+    hint: follows "no such file".
+    """
     try:
-        content = path.read_bytes()
+        content = read_file(path, LARGEST, piped)
+    except OSError as error:
+        more = hint if isinstance(error, FileNotFoundError) else ""
+        raise ValueError(f"cannot be read: {reason(error)}{more}") from None
+    try:
         return tomllib.loads(content.decode("utf-8-sig")), content
     except UnicodeDecodeError as error:
         raise ValueError(f"is not UTF-8 text (byte {error.start}): is it TOML?") from None
-    except OSError as error:
-        raise ValueError(
-            f"cannot be read: {error.strerror}{hint if isinstance(error, FileNotFoundError) else ''}"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        # A NUL in the name, TOMLDecodeError, or a number of too many digits.
-        what = "cannot be read" if "null byte" in str(error) else "is not valid TOML"
-        raise ValueError(f"{what}: {str(error)[:200]}") from None
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError, or a number of too many digits
+        raise ValueError(f"is not valid TOML: {str(error)[:200]}") from None
 
 
 def told(error: ValidationError) -> list[Mistake]:

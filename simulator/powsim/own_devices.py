@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 
 from powsim.devices import KINDS, PROVENANCE, Device
 from powsim.edge import NAME, Edge, Mistake, ScenarioError, read_toml, told
+from powsim.text import shown
 
 
 class DeviceSpec(Edge):
@@ -94,7 +95,7 @@ def read_device_files(names: object, folder: Path, own: Iterable[str] = ()) -> D
         try:
             raw, content = read_toml(folder / name)
         except ValueError as error:
-            mistakes.append(Mistake("device_files", f"'{name[:200]}' {error}"))
+            mistakes.append(Mistake("device_files", f"{shown(name)} {error}"))
             unread = True
             continue
         digests[name] = hashlib.sha256(content).hexdigest()
@@ -105,9 +106,9 @@ def read_device_files(names: object, folder: Path, own: Iterable[str] = ()) -> D
             specs = {}
         found_families = families_of(raw.get("devices"))
         for taken in [key for key in found_families if key in holders]:
-            both = f"'{taken}' is in '{name}' and in {holders[taken]}"
+            both = f"{shown(taken)} is in {shown(name)} and in {holders[taken]}"
             mistakes.append(Mistake("device_files", f"{both}: rename one, names are used once"))
-        holders |= dict.fromkeys(found_families, f"'{name}'")
+        holders |= dict.fromkeys(found_families, shown(name))
         families |= found_families
         devices |= {key: spec.device(key) for key, spec in specs.items()}
     return DeviceFiles(devices, families, digests, unread, tuple(mistakes))
@@ -120,7 +121,7 @@ def load_devices(path: Path) -> dict[str, Device]:
         bare = [
             Mistake(m.path.removeprefix(f"{path.name}: "), m.text)
             if m.path != "device_files"
-            else Mistake("", m.text.removeprefix(f"'{path.name}' "))
+            else Mistake("", m.text.removeprefix(f"{shown(path.name)} "))
             for m in found.mistakes
         ]
         raise ScenarioError(str(path), bare)

@@ -22,6 +22,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from powsim.devices import closest
 from powsim.ledger import Ledger, Service
 from powsim.policy import SHIPPED, Policy
+from powsim.text import shown
 
 MOST_QUERIES = 10**9
 MOST_COST_PER_QUERY = 1e12
@@ -54,15 +55,6 @@ class PluginMistake(ValueError):
     def __init__(self, *mistakes: tuple[str, str]) -> None:
         self.mistakes = list(mistakes)
         super().__init__("; ".join(f"{path}: {text}" for path, text in mistakes))
-
-
-def shown(value: object) -> str:
-    """Return a value as a message can hold it: not every integer can be printed, nor should every text be."""
-    try:
-        text = repr(value)
-    except ValueError:
-        return "a number of thousands of digits"
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def build_policy(table: dict[str, Any], folder: Path) -> Policy:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -26,6 +27,7 @@ from powsim.edge import NAME, Edge, Mistake, ScenarioError, read_toml, told
 from powsim.own_devices import DeviceFiles, Devices, families_of, read_device_files
 from powsim.plugin import PluginMistake, build_policy, read_trace
 from powsim.policy import Policy
+from powsim.text import shown
 
 Share = Annotated[float, Field(gt=0, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e6)]
@@ -82,11 +84,12 @@ def _check_device(name: str, info: ValidationInfo) -> str:
     if name not in known:
         if info.context and info.context["unread"]:
             return name  # it may well be in the file that could not be read; that is told once, for the file
-        near = closest(name, [other for other, family in known.items() if family == "sha256-hashcash"])
+        fine = [other for other, of in known.items() if of == "sha256-hashcash" and re.fullmatch(NAME, other)]
+        near = closest(name, fine)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown device '{name}'{hint} (`powsim devices` lists them all)")
+        raise ValueError(f"unknown device {shown(name)}{hint} (`powsim devices` lists them all)")
     if known[name] != "sha256-hashcash":
-        raise ValueError(f"device '{name}' solves {known[name]} puzzles, the scenario's are sha256-hashcash")
+        raise ValueError(f"device {shown(name)} solves {known[name]} puzzles, the scenario's are sha256-hashcash")
     return name
 
 
@@ -272,7 +275,7 @@ def load_scenario(source: str | Path | None = None, overrides: list[str] | None 
         path = Path(source)
         where, folder = str(path), path.parent
         try:
-            raw, _ = read_toml(path, f"; shipped scenarios: {', '.join(known)}")
+            raw, _ = read_toml(path, f"; shipped scenarios: {', '.join(known)}", piped=True)
         except ValueError as error:
             raise ScenarioError(where, [Mistake("", str(error))]) from None
     return parse_scenario(raw, where=where, folder=folder, overrides=overrides)

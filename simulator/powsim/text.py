@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Numbers and foreign texts as people read them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import math
 
 UNITS = (("E", 1e18), ("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3))
 HUGE = 1e7  # from here on a factor or an amount is printed in powers of ten
+
+
+def printable(text: str) -> str:
+    """Return a text that stays on its line and steers no terminal: control characters as their escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def shown(value: object, most: int = 80) -> str:
+    """Return a value as a message can hold it: not every integer can be printed, nor should every text be."""
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def number(value: float) -> str:

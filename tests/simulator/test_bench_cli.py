@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from powsim import catalogue
 from powsim.bench import honest
@@ -20,6 +23,8 @@ from powsim.bench.outcome import Honest, Measured, Outcome, Prices, Solves
 from powsim.bench.solvers import Solver
 from powsim.cli import benching, run
 from powsim.own_devices import load_devices
+from powsim.report import bench as report
+from powsim.report.console import wide
 
 HASHCAT = """hashcat (v6.2.6) starting in benchmark mode
 * Device #1: NVIDIA GeForce RTX 4090, 24209/24217 MB, 128MCU
@@ -274,3 +279,57 @@ def test_help_loads_nothing_of_the_benchmark() -> None:
 
 def test_bits_that_are_shown_are_the_issues() -> None:
     assert bench_run.BITS == (8, 12, 16, 20, 24, 28, 32)
+
+
+ABSENT = Measured(Solver("cuda:0", None, True), why_not="no [/driver]")
+
+
+def test_a_solver_that_cannot_run_is_not_called_wrong(
+    done: Any, known: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcome = replace(OUTCOME, measured=(*OUTCOME.measured[:2], ABSENT))
+    monkeypatch.setattr(benching, "run", lambda plan, progress: outcome)
+    code, out, err = done("bench")
+    assert code == 0
+    assert "WRONG" not in out
+    assert "cuda:0 not measured: no [/driver]" in err
+    assert json.loads(done("bench", "--json")[1])["solvers"][-1]["why_not"] == "no [/driver]"
+
+
+def test_where_no_solver_runs_the_reasons_are_told_and_nothing_is_saved(
+    done: Any, known: list[Any], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(benching, "run", lambda plan, progress: replace(OUTCOME, measured=(ABSENT,)))
+    code, out, err = done("bench", "--save", "x.toml")
+    assert (code, out) == (2, "")
+    assert "no solver of this machine can be measured" in err
+    assert "cuda:0: no [/driver]" in err
+    assert not (here / "x.toml").exists()
+
+
+def test_what_cannot_be_saved_is_printed_all_the_same(
+    done: Any, known: list[Any], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(plan: Any, progress: Any) -> Outcome:
+        (here / "x.toml").write_text("theirs")
+        return OUTCOME
+
+    monkeypatch.setattr(benching, "run", late)
+    code, out, err = done("bench", "--save", "x.toml")
+    assert code == 2
+    assert "142M–158M" in out
+    assert "'x.toml' exists" in err
+    assert (here / "x.toml").read_text() == "theirs"
+
+
+@pytest.mark.parametrize("width", [20, 80, 81, 100, 105, 118, 170])
+def test_tables_fit_the_terminal_from_80_columns_on(width: int) -> None:
+    stream = io.StringIO()
+    narrow = wide(Console(file=stream, width=width, force_terminal=True), report.NARROW)
+    benching._show(narrow, OUTCOME)
+    out = stream.getvalue()
+    assert max(map(len, out.splitlines())) <= max(width, 80)
+    assert "…" not in out
+    for text in ("142M–158M", "128M–142M", "120", "0.5", "400,000x", "is faster by", "WRONG", "~4.66"):
+        assert text in out
+    assert ("Their puzzles" in out) == (width <= 100)

@@ -303,6 +303,22 @@ def test_a_wrong_solver_has_no_rate_and_the_others_have(miner: Miner) -> None:
     assert document(outcome)["solvers"][1]["single_hashes_per_s"] == {"short": None, "long": None}
 
 
+@pytest.mark.parametrize("late", [0, 12], ids=["at once", "later"])
+def test_what_cannot_run_is_told_apart_from_what_is_wrong(miner: Miner, late: int) -> None:
+    class Refuses(Miner):
+        def __call__(self, rows: Any, bits: Any, **more: Any) -> Result:
+            if more["threads"] != 1 and len(self.calls) >= late:
+                raise BackendUnavailable("no driver" if more["threads"] else "backend 'cuda' failed its self-test: x")
+            return super().__call__(rows, bits, **more)
+
+    miner.__class__ = Refuses
+    good, absent, wrong = outcome_of(Plan(0.05, 2), miner, [ONE, ALL, GPU]).measured
+    assert (good.wrong, good.why_not) == (None, None)
+    assert good.single_short is not None
+    assert (absent.wrong, absent.why_not, absent.single_short) == (None, "no driver", None)
+    assert (wrong.wrong, wrong.why_not) == ("backend 'cuda' failed its self-test: x", None)
+
+
 def test_a_solver_that_warms_up_by_a_plain_loop_is_timed_when_it_is_warm(miner: Miner) -> None:
     class Cold(Miner):
         """Slower than any hashlib loop for its first second, 20 times as fast then."""

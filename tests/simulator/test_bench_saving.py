@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powsim.bench import machine, saving
+from powsim.bench import machine, saving, target
 from powsim.bench.machine import Machine, cpu_model, gpu_models
 from powsim.bench.measuring import Spread
 from powsim.bench.nearest import CLASSES, assumed_watts, by_model, by_rate
@@ -164,11 +164,11 @@ def test_somebodys_file_is_kept_unless_force_is_said(tmp_path: Path) -> None:
     assert list(load_devices(file)) == ["mine"]
     (tmp_path / "dangling.toml").symlink_to("nowhere")
     with pytest.raises(OutputError, match="exists"):
-        saving.check_target(tmp_path / "dangling.toml", False)
-    for target, reason in ((tmp_path, "is a folder"), (tmp_path / "a" / "x.toml", "no folder")):
+        target.check(tmp_path / "dangling.toml", False)
+    for path, reason in ((tmp_path, "is a folder"), (tmp_path / "a" / "x.toml", "no folder")):
         for force in (False, True):
             with pytest.raises(OutputError, match=reason):
-                saving.check_target(target, force)
+                target.check(path, force)
     assert not (tmp_path / "a").exists()
 
 

@@ -125,7 +125,7 @@ def test_every_mistake_of_a_file_is_told_at_once_with_file_and_place(
 def test_a_file_that_cannot_be_read_is_told_once_and_not_again_for_each_of_its_devices(folder: Path) -> None:
     (folder / "binary.toml").write_bytes(bytes(range(256)))
     (folder / "folder.toml").mkdir()
-    for name, reason in (("none.toml", "No such file"), ("binary.toml", "UTF-8"), ("folder.toml", "directory")):
+    for name, reason in (("none.toml", "No such file"), ("binary.toml", "UTF-8"), ("folder.toml", "is a folder")):
         [(path, text)] = mistakes(folder, f'device_files=["{name}"]')
         assert path == "device_files"
         assert name in text

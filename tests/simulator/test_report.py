@@ -21,6 +21,7 @@ from powsim.engine import Result
 from powsim.intervals import Headline
 from powsim.paper import caption_claims, table2
 from powsim.report import series
+from powsim.report.console import wide
 from powsim.report.html import write_html
 from powsim.report.picture import write_png
 from powsim.report.terminal import (
@@ -30,7 +31,6 @@ from powsim.report.terminal import (
     groups_tables,
     interval,
     paper_table,
-    wide,
 )
 from powsim.summary import GroupSummary
 from powsim.text import factor, number, percent, share, times

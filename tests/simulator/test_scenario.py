@@ -307,7 +307,7 @@ def test_a_file_that_is_no_scenario_is_refused_with_its_name(
 
 def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
     for source, reason in (
-        (tmp_path, "directory"),
+        (tmp_path, "is a folder"),
         (tmp_path / "none.toml", "default"),  # names the shipped ones
         (tmp_path / "none.toml" / "x", "No such file"),
         (tmp_path / ("n" * 300), "too long"),

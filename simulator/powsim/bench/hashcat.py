@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from powsim.edge import Mistake, ScenarioError
+from powsim.files import read_file, reason
 
 MODES = {1400: "sha256-hashcash", 100: "sha1-hashcash"}
 """Modes that are worth having -> the puzzle family whose tries they are."""
@@ -16,17 +17,20 @@ LARGEST = 64 << 20
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15}
 VERSION = re.compile(r"^(?:hashcat \(|# version: )(v[\w.+-]+)")
+# Digits are bounded everywhere: Python refuses to convert more than 4,300 of them.
 # v4 to v6.1 "Hashmode: 1400 - SHA2-256"; since v6.2 "* Hash-Mode 1400 (SHA2-256)"; a Markdown quote or list before it.
-HEADER = re.compile(r"^[\s>*-]*Hash-?mode:?\s+(\d+)\b", re.IGNORECASE)
+HEADER = re.compile(r"^[\s>*-]*Hash-?mode:?\s+(\d{1,9})\b", re.IGNORECASE)
 # v4 "Speed.Dev.#1.....:", v5 and v6 "Speed.#1.........:", v7 "Speed.#01........:"; #* is all devices together.
-SPEED = re.compile(r"^[\s>]*Speed\.(?:Dev\.)?#(\*|\d+)\.*:\s*(\d+(?:\.\d+)?)\s*([kMGTP]?)H/s", re.IGNORECASE)
+SPEED = re.compile(
+    r"^[\s>]*Speed\.(?:Dev\.)?#(\*|\d{1,9})\.*:\s*(\d{1,18}(?:\.\d{1,18})?)\s*([kMGTP]?)H/s", re.IGNORECASE
+)
 # "* Device #1: NAME, 24209/24217 MB, 128MCU", "... (4095 MB allocatable)", v7 "* Device #01 -> #02: NAME, ...";
 # names have commas themselves, so the memory ends them.
-DEVICE = re.compile(r"^[\s>]*\* Device #(\d+)(?:\s*->\s*#\d+)?:\s*(.*?),\s*(?:(skipped)|\d+/\d+ MB)")
+DEVICE = re.compile(r"^[\s>]*\* Device #(\d{1,9})(?:\s*->\s*#\d+)?:\s*(.*?),\s*(?:(skipped)|\d+/\d+ MB)")
 # The head of a status screen: a real attack follows, whose speed is no benchmark.
 ATTACK = re.compile(r"^[\s>]*(?:Session|Status|Hash\.Mode|Hash\.Type)\.*:")
 # device:mode:core clock:memory clock:milliseconds:hashes per second; v3 had fewer, what follows may have more.
-MACHINE = re.compile(r"^(\d+):(\d+)(?::-?\d+(?:\.\d+)?){1,6}:(\d+)$")
+MACHINE = re.compile(r"^(\d{1,9}):(\d{1,9})(?::-?\d+(?:\.\d+)?){1,6}:(\d{1,18})$")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -66,13 +70,11 @@ class Benchmark:
 def read(path: Path) -> Benchmark:
     """Return the benchmark in a file. Raises ScenarioError naming what was found and what is needed."""
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise _refused(path, f"cannot be read: {reason}") from None
-    if len(content) > LARGEST:
-        raise _refused(path, f"is longer than {LARGEST >> 20} MiB: {NEEDED}")
+        content = read_file(path, LARGEST)
+    except OSError as error:
+        raise _refused(path, f"cannot be read: {reason(error)}") from None
+    except ValueError as error:
+        raise _refused(path, f"{error}; {NEEDED}") from None
     if not content.strip():
         raise _refused(path, f"is empty: {NEEDED}")
     text = decoded(content)

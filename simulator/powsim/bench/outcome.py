@@ -47,7 +47,8 @@ class Measured:
     joules_per_hash: float | None = None
     watts: float | None = None
     usd_per_2_40: float | None = None
-    wrong: str | None = None  # a wrong answer; nothing was timed then
+    wrong: str | None = None  # a wrong answer; no rate is told then
+    why_not: str | None = None  # it cannot run here, or not any more; no rate is told then
 
     @property
     def rate_hz(self) -> float:
@@ -132,6 +133,7 @@ def document(outcome: Outcome) -> dict[str, Any]:
                 "backend": m.solver.backend,
                 "threads": m.solver.threads,
                 "wrong_answer": m.wrong,
+                "why_not": m.why_not,
                 "single_hashes_per_s": {"short": _spread(m.single_short), "long": _spread(m.single_long)},
                 "batch_hashes_per_s": {"short": _spread(m.batch_short), "long": _spread(m.batch_long)},
                 "batch_puzzles_per_s": {"short": _spread(m.puzzles_short), "long": _spread(m.puzzles_long)},

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -17,10 +14,12 @@ from powsim.bench.machine import kind_of
 from powsim.bench.measuring import Spread
 from powsim.bench.nearest import assumed_watts
 from powsim.bench.outcome import FAMILY, Outcome, Prices
+from powsim.bench.target import write
 from powsim.devices import Device
 from powsim.edge import NAME, told
 from powsim.own_devices import DeviceSpec
 from powsim.results import OutputError
+from powsim.text import shown
 
 
 def entries(outcome: Outcome, name: str, prices: Prices) -> list[Device]:
@@ -132,46 +131,17 @@ def _text(value: str) -> str:
     return json.dumps(clean, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
-def check_target(target: Path, force: bool) -> None:
-    """Raise OutputError where a file cannot be written under that name: asked before anything is measured."""
-    if target.is_dir():
-        raise OutputError(f"{target} is a folder: choose another --save")
-    if (target.exists() or target.is_symlink()) and not force:
-        raise OutputError(f"{target} exists: choose another --save, or replace it with --force")
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write {target}: there is no folder {target.parent}; make it first")
-
-
 def save(target: Path, devices: Sequence[Device], comment: str, force: bool) -> None:
     """Write the devices; the file is whole or not there. Raises OutputError."""
-    check_target(target, force)
     for device in devices:
         _check(device)
-    content = toml(devices, comment).encode("utf-8")
-    temporary = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.partial-", dir=target.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(target)
-    except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise OutputError(f"cannot write {target}: {reason}; nothing was kept") from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
+    write(target, toml(devices, comment).encode("utf-8"), force)
 
 
 def _check(device: Device) -> None:
     """Raise OutputError if `powsim run` would not take the device."""
     if not re.fullmatch(NAME, device.name):
-        raise OutputError(f"'{device.name}' is no name for a device: small letters, digits, '-', '_' and '.' are")
+        raise OutputError(f"{shown(device.name)} is no name for a device: small letters, digits, '-', '_' and '.' are")
     values = {field.name: getattr(device, field.name) for field in fields(device) if field.name != "name"}
     try:
         DeviceSpec.model_validate(values)

@@ -2,47 +2,50 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
 import sys
-import threading
+
+from powsim.cli import interrupts
 
 USAGE = 2
 
 
 def main() -> None:
     """Run the command and exit: 0 done, 1 no (mine), 2 wrong use or input, 130 interrupted, 143 terminated."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        interrupts.install()  # before anything is loaded that takes its time
+        code = run(sys.argv[1:])
+        interrupts.ignore()
+    except KeyboardInterrupt:  # between two lines of `run`
+        interrupts.ignore()
+        code = interrupts.exit_code()
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Return the exit code of `powsim ARGUMENTS`; messages for people, never a traceback, for foreseen errors."""
-    from powsim.cli import interrupts
+    import threading
+
+    from powsim.cli import streams
 
     main_thread = threading.current_thread() is threading.main_thread()
-    before = {number: signal.getsignal(number) for number in interrupts.HANDLED} if main_thread else {}
-    if main_thread:
-        interrupts.install()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # a terminal without unicode gets question marks, not a crash
-    try:
-        code = _run(arguments)
-        interrupts.check()
-        return code
-    except (KeyboardInterrupt, Exception) as error:
-        if not isinstance(error, KeyboardInterrupt) and interrupts.seen() is None:
-            raise  # a fault of ours, not an interrupt in disguise
-        print("interrupted; nothing half-written is left", file=sys.stderr)
-        return 128 + (interrupts.seen() or signal.SIGINT)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with interrupts.remembered() if main_thread else contextlib.nullcontext():
+        try:
+            streams.prepare()
+            code = _run(arguments)
+            interrupts.check()
+            return code
+        except (KeyboardInterrupt, Exception) as error:
+            if not isinstance(error, KeyboardInterrupt) and interrupts.seen() is None:
+                raise  # a fault of ours, not an interrupt in disguise
+            streams.say("interrupted; nothing half-written is left")
+            return interrupts.exit_code()
 
 
 def _run(arguments: list[str]) -> int:
     import click
 
+    from powsim.cli import streams
     from powsim.cli.commands import cli
     from powsim.edge import ScenarioError
     from powsim.results import OutputError
@@ -55,23 +58,19 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Abort:
         raise KeyboardInterrupt from None
     except click.ClickException as error:
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     except MemoryError:
-        click.echo("Error: out of memory: lower identities, replicas or queries; nothing was kept", err=True)
+        streams.say("Error: out of memory: lower identities, replicas or queries; nothing was kept")
         return USAGE
     except (ScenarioError, BackendUnavailable, OutputError) as error:
-        click.echo(f"Error: {error}", err=True)
+        streams.say(f"Error: {error}")
         return USAGE
     except BrokenPipeError:
-        _forget_stdout()  # the reader of a pipe left (`| head`): not an error, and nothing more can be said to it
+        streams.forget_stdout()  # the reader of a pipe left (`| head`): no error, and nothing more can be said to it
         return 0
     except OSError as error:
-        _forget_stdout()
-        click.echo(f"Error: cannot write the output: {error.strerror or error}", err=True)
+        streams.forget_stdout()
+        streams.say(f"Error: cannot write the output: {error.strerror or error}")
         return 1
-
-
-def _forget_stdout() -> None:
-    """Send what stdout still holds nowhere, else the interpreter complains about it on the way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

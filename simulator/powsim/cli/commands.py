@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import click
 
 from powsim import __version__
+from powsim.text import printable, shown
 from powsim_kernels import BACKENDS
 
 BACKEND = click.option(
@@ -33,7 +36,29 @@ class Amount(click.FloatRange):
         return number
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class Commands(click.Group):
+    """The commands, for which a reader that leaves (`| head`) is a good end: click itself would exit with 1."""
+
+    def make_context(self, *arguments: Any, **named: Any) -> click.Context:
+        """Return the context; help is printed here."""
+        with _good_end():
+            return super().make_context(*arguments, **named)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        with _good_end():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _good_end() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(0) from None
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="powsim")
 def cli() -> None:
     """Simulate who pays what when an ML API charges each query a proof-of-work puzzle priced by what it leaks."""
@@ -75,12 +100,11 @@ def paper(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([row.as_dict() for row in study.table2()], indent=1))
         return
-    from rich.console import Console
-
     from powsim.checks import published_checks
-    from powsim.report.terminal import checks_table, paper_table, wide
+    from powsim.report.console import data
+    from powsim.report.terminal import checks_table, paper_table
 
-    console = wide(Console())
+    console = data()
     console.print(paper_table(study.table2(), "Table 2 of Dziedzic et al., ICLR 2022: time with puzzles"))
     console.print(
         "recomputed: released rules on the released traces, one price in seconds per row, no hash computed.\n"
@@ -119,12 +143,12 @@ def devices(
         if name not in known:
             near = closest(name, known)
             hint = f" Did you mean {' or '.join(near)}?" if near else ""
-            raise click.UsageError(f"unknown device '{name}'.{hint}")
+            raise click.UsageError(f"unknown device {shown(name)}.{hint}")
     if kind is not None and kind not in KINDS:
-        raise click.UsageError(f"unknown kind '{kind}': choose one of {', '.join(KINDS)}.")
+        raise click.UsageError(f"unknown kind {shown(kind)}: choose one of {', '.join(KINDS)}.")
     families = sorted({device.family for device in known.values()})
     if family is not None and family not in families:
-        raise click.UsageError(f"unknown family '{family}': choose one of {', '.join(families)}.")
+        raise click.UsageError(f"unknown family {shown(family)}: choose one of {printable(', '.join(families))}.")
     text = (search or "").lower()
     chosen = [
         device
@@ -138,14 +162,13 @@ def devices(
         found = [{**asdict(device), "citation": source_text(device.source)} for device in chosen]
         click.echo(json.dumps(found, indent=1))
         return
-    from rich.console import Console
-
-    from powsim.report.terminal import devices_table, explain_device, wide
+    from powsim.report.console import data
+    from powsim.report.terminal import devices_table, explain_device
 
     if not chosen:
         click.echo("no device matches", err=True)
         return
-    console = wide(Console())
+    console = data()
     if names:
         for device in chosen:
             console.print(explain_device(device))
@@ -171,10 +194,10 @@ def init(name: str, template: str | None, listing: bool) -> None:
         return
     target = Path(name if name.endswith(".toml") else f"{name}.toml")
     if not target.stem.strip("."):
-        raise click.UsageError(f"'{name}' is no name for a scenario.")
+        raise click.UsageError(f"{shown(name)} is no name for a scenario.")
     source = template or (target.stem if target.stem in scenarios else "default")
     if source not in scenarios:
-        raise click.UsageError(f"unknown scenario '{source}': choose one of {', '.join(scenarios)}.")
+        raise click.UsageError(f"unknown scenario {shown(source)}: choose one of {', '.join(scenarios)}.")
     try:
         with target.open("x", encoding="utf-8") as file:
             try:
@@ -184,9 +207,9 @@ def init(name: str, template: str | None, listing: bool) -> None:
                 target.unlink()
                 raise
     except FileExistsError:
-        raise click.UsageError(f"{target} exists: choose another NAME or remove it.") from None
+        raise click.UsageError(f"{printable(str(target))} exists: choose another NAME or remove it.") from None
     except OSError as error:
-        raise click.UsageError(f"cannot write {target}: {error.strerror}.") from None
+        raise click.UsageError(f"cannot write {printable(str(target))}: {error.strerror}.") from None
     click.echo(f"wrote {target}, from '{source}'; run it with: powsim run {target}", err=True)
 
 
@@ -222,7 +245,7 @@ def mine(
     except UnicodeEncodeError:
         raise click.UsageError("CHALLENGE is not text: give its bytes with --hex.") from None
     except ValueError:
-        raise click.UsageError(f"'{challenge}' is not hexadecimal.") from None
+        raise click.UsageError(f"{shown(challenge)} is not hexadecimal.") from None
     try:
         if nonce is not None:
             code = verify_one(message, nonce, bits, backend, as_json)
@@ -245,7 +268,7 @@ def mine(
     "--save", "target", type=click.Path(path_type=Path), help="Write devices for `powsim run` to this TOML file."
 )
 @click.option("--name", help="What the devices' names begin with [the processor's model].")
-@click.option("--force", is_flag=True, help="Let --save replace a file.")
+@click.option("--force", is_flag=True, help="Let --save replace a file, or the one that it links to.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def bench(
     seconds: float | None,
@@ -262,7 +285,7 @@ def bench(
 ) -> None:
     """Measure this machine's solvers and an honest client's loops, beside the catalogue's nearest devices.
 
-    Every solver is checked against hashlib before it is timed. Exit code 1: one gave a wrong answer.
+    Every solver is checked against hashlib before it is timed. Exit code 1: one gave a wrong answer; 2: none can run.
     """
     import re
 
@@ -273,7 +296,7 @@ def bench(
 
     if name is not None and not re.fullmatch(NAME, name):
         raise click.UsageError(
-            f"--name '{name}': small letters, digits, '-', '_' and '.' are taken, a letter or digit first."
+            f"--name {shown(name)}: small letters, digits, '-', '_' and '.' are taken, a letter or digit first."
         )
     if force and target is None:
         raise click.UsageError("--force is about the file of --save: give --save too.")

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import time
+from collections.abc import Iterator
 from types import FrameType
 
 HANDLED = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_seen: list[int] = []
+SAME_S = 1.0  # signals this soon after the first are the same wish: tidying up and the exit code outlive them
+_seen: list[tuple[int, float]] = []
+
+
+@contextlib.contextmanager
+def remembered() -> Iterator[None]:
+    """Turn signals into a KeyboardInterrupt that is remembered while the block runs; in a main thread only."""
+    before = {number: signal.getsignal(number) for number in HANDLED}
+    install()
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def install() -> None:
@@ -14,6 +30,12 @@ def install() -> None:
     _seen.clear()
     for number in HANDLED:
         signal.signal(number, _note)
+
+
+def ignore() -> None:
+    """Ignore signals from now on: the process is over, and how it ended is decided."""
+    for number in HANDLED:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def check() -> None:
@@ -24,9 +46,17 @@ def check() -> None:
 
 def seen() -> int | None:
     """Return the first signal that came, or None."""
-    return _seen[0] if _seen else None
+    return _seen[0][0] if _seen else None
+
+
+def exit_code() -> int:
+    """Return how a process says that a signal ended it."""
+    return 128 + (seen() or signal.SIGINT)
 
 
 def _note(number: int, frame: FrameType | None) -> None:
-    _seen.append(number)
-    raise KeyboardInterrupt
+    now = time.monotonic()
+    soon = bool(_seen) and now - _seen[0][1] < SAME_S
+    _seen.append((number, now))
+    if not soon:
+        raise KeyboardInterrupt

@@ -7,9 +7,18 @@ import sys
 
 import click
 
+from powsim.cli import interrupts
 from powsim_kernels import MineProgress
 from powsim_kernels import mine as mine_puzzles
 from powsim_kernels import verify as verify_nonces
+
+
+class _Interrupted:
+    """What `mine` polls to stop: set once a signal came, even where a compiler's callback swallowed it."""
+
+    def is_set(self) -> bool:
+        """Return whether a signal came."""
+        return interrupts.seen() is not None
 
 
 def verify_one(challenge: bytes, nonce: int, bits: float, backend: str, as_json: bool) -> int:
@@ -40,7 +49,9 @@ def mine_one(
         backend=backend,
         threads=threads,
         on_progress=_progress if sys.stderr.isatty() else None,
+        cancel=_Interrupted(),
     )
+    interrupts.check()
     found, tries = bool(result.found[0]), int(result.tries[0])
     rate = tries / result.seconds if result.seconds > 0 else 0.0
     if as_json:

@@ -17,7 +17,7 @@ def progress_bar(errors: Console, what: str) -> Iterator[Callable[[str, float], 
     """Yield a callback that draws a bar once the work has taken a second."""
     begin = time.perf_counter()
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeRemainingColumn(),

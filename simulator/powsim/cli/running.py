@@ -19,9 +19,11 @@ from powsim.cli.progress import progress_bar
 from powsim.conclusions import findings
 from powsim.edge import Mistake, ScenarioError
 from powsim.engine import Result, simulate
-from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables, wide
+from powsim.report.console import data, words
+from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables
 from powsim.scenario import load_scenario
 from powsim.summary import GroupSummary, summarise
+from powsim.text import printable
 
 
 def run_scenario(
@@ -39,7 +41,7 @@ def run_scenario(
     interrupts.check()
     used = scenario.seed if seed is None else seed
     target = out or Path("powsim-results") / f"{scenario.name}-{scenario.id}-s{used}"
-    errors = Console(stderr=True)
+    errors = words()
     with results.staged(target) if save else contextlib.nullcontext() as folder:
         begin = time.perf_counter()
         try:
@@ -55,7 +57,7 @@ def run_scenario(
     if as_json:
         click.echo(json.dumps(results.document(result, groups), indent=1))
     else:
-        _show(wide(Console()), result, groups)
+        _show(data(), result, groups)
     where = f"; results in {target}" if save else ""
     errors.print(Text(f"simulated in {spent:.1f} s{where}", "dim"), soft_wrap=True)
 
@@ -81,7 +83,7 @@ def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
     scenario = result.scenario
     about = f" {scenario.id}, seed {result.seed}: {scenario.description or scenario.service.dataset}"
     # Text of the user's own must not steer the terminal.
-    console.print(Text.assemble((scenario.name, "bold"), "".join(c if c.isprintable() else " " for c in about)))
+    console.print(Text.assemble((scenario.name, "bold"), printable(about)))
     for table in groups_tables(groups, console.width):
         console.print(table)
     console.print(GROUPS_FOOTNOTE, style="dim", highlight=False)

@@ -1,4 +1,4 @@
-"""Tables of `powsim bench`."""
+"""Tables of `powsim bench`: all fit 80 columns, where need be by wrapping names or as two tables."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from powsim.bench.measuring import LONG, SHORT, Spread
 from powsim.bench.nearest import Near
 from powsim.bench.outcome import BATCH_BITS, Measured, Outcome, near_loop, near_solver
 from powsim.devices import Device
-from powsim.text import number, small
+from powsim.report.terminal import fits
+from powsim.text import number, printable, small
 
+NARROW = 80
 FOOTNOTE = (
     "Medians of {repeats} repeats in turns; second lines: least and greatest. one: a puzzle too hard to solve. "
     "batch: many of {bits} bits, preparation included. short, long: challenges of {short} and {long} bytes. "
@@ -27,7 +29,8 @@ def _table(*columns: str, left: Sequence[int] = (0,)) -> Table:
     """Return an empty table; the columns numbered in `left` hold texts, the others numbers."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place in left else "right", no_wrap=True)
+        names = place in left
+        table.add_column(column, justify="left" if names else "right", no_wrap=not names, overflow="fold")
     return table
 
 
@@ -44,34 +47,44 @@ def _cell(spread: Spread | None, show: Callable[[float], str] = number) -> Text:
     return Text.assemble(show(spread.median), "\n", (low if low == high else f"{low}–{high}", "dim"))
 
 
-def solvers_table(outcome: Outcome) -> Group:
-    """Return one row per solver: hashes per second of one puzzle and of batches, joules, dollars."""
-    table = _table(
-        "solver",
-        "threads",
-        "one, short",
-        "one, long",
-        "batch, short",
-        "batch, long",
-        "puzzles/s",
-        "nJ/hash",
-        "$ per 2^40",
-    )
+RATES: dict[str, Callable[[Measured], Text | str]] = {
+    "one, short": lambda m: _cell(m.single_short),
+    "one, long": lambda m: _cell(m.single_long),
+    "batch, short": lambda m: _cell(m.batch_short),
+    "batch, long": lambda m: _cell(m.batch_long),
+}
+MORE: dict[str, Callable[[Measured], Text | str]] = {
+    "puzzles/s": lambda m: _cell(m.puzzles_short),
+    "nJ/hash": lambda m: "-" if m.joules_per_hash is None else small(m.joules_per_hash * 1e9),
+    "$ per 2^40": lambda m: "-" if m.usd_per_2_40 is None else small(m.usd_per_2_40),
+}
+
+
+def solvers_tables(outcome: Outcome, width: int) -> list[Group]:
+    """Return one row per solver, in one table, or in two where `width` is too little for one.
+
+    Hashes per second of one puzzle and of batches; puzzles per second, joules, dollars.
+    """
+    whole = _titled("Solvers of this machine, hashes/s", _solvers_table(outcome, RATES | MORE))
+    if fits(whole, width):
+        return [whole]
+    rates = _titled("Solvers of this machine, hashes/s", _solvers_table(outcome, RATES))
+    return [rates, _titled("Their puzzles, energy and price", _solvers_table(outcome, MORE))]
+
+
+def _solvers_table(outcome: Outcome, columns: dict[str, Callable[[Measured], Text | str]]) -> Table:
+    table = _table("solver", "threads", *columns)
     best = outcome.best
     for m in outcome.measured:
         name = Text(m.solver.backend, "bold" if m is best else "")
         threads = "" if m.solver.threads is None else str(m.solver.threads)
+        cells = [show(m) for show in columns.values()]
         if m.wrong is not None:
-            table.add_row(name, threads, Text("WRONG", "bold red"), *["-"] * 6)
-            continue
-        table.add_row(
-            name,
-            threads,
-            *(_cell(s) for s in (m.single_short, m.single_long, m.batch_short, m.batch_long, m.puzzles_short)),
-            "-" if m.joules_per_hash is None else small(m.joules_per_hash * 1e9),
-            "-" if m.usd_per_2_40 is None else small(m.usd_per_2_40),
-        )
-    return _titled("Solvers of this machine, hashes/s", table)
+            cells[0] = Text("WRONG", "bold red")
+        elif m.why_not is not None:
+            cells[0] = Text("not measured", "yellow")
+        table.add_row(name, threads, *cells)
+    return table
 
 
 def footnote(outcome: Outcome) -> str:
@@ -91,15 +104,18 @@ def footnote(outcome: Outcome) -> str:
 def honest_table(outcome: Outcome) -> Group:
     """Return one row per honest loop: hashes per second, and how much faster the best solver is."""
     best = outcome.best
-    faster = f"{best.solver.label} is faster by" if best else "faster by"
+    faster = f"{best.solver.label}\nis faster by" if best else "faster by"
     table = _table("loop", "version", "hashes/s", faster, left=(0, 1))
     for loop in outcome.honest:
         advantage = outcome.advantage(loop)
         if loop.rate is None:
-            table.add_row(LOOPS[loop.name], loop.version or "", Text("not measured", "yellow"), "-")
+            table.add_row(LOOPS[loop.name], printable(loop.version or ""), Text("not measured", "yellow"), "-")
             continue
         table.add_row(
-            LOOPS[loop.name], loop.version or "", _cell(loop.rate), "-" if advantage is None else f"{ratio(advantage)}x"
+            LOOPS[loop.name],
+            printable(loop.version or ""),
+            _cell(loop.rate),
+            "-" if advantage is None else f"{ratio(advantage)}x",
         )
     return _titled("Honest clients: a loop on one core", table)
 
@@ -111,7 +127,7 @@ def ratio(value: float) -> str:
 
 def nearest_table(rows: Sequence[tuple[str, float, Sequence[Near]]]) -> Group:
     """Return measured rates beside the catalogue's nearest entries."""
-    table = _table("here", "hashes/s", "nearest entries", "hashes/s", "here over entry", left=(0, 2))
+    table = _table("here", "hashes/s", "nearest entries", "hashes/s", "here over\nentry", left=(0, 2))
     for name, rate, near in rows:
         for place, entry in enumerate(near):
             first = (name, number(rate)) if place == 0 else ("", "")
@@ -151,7 +167,7 @@ def imported_table(devices: Sequence[Device]) -> Group:
         table.add_row(
             device.name,
             device.kind,
-            device.family,
+            printable(device.family),
             low if low == high else f"{low}–{high}",
             small(device.watts),
             "-" if device.usd_per_h is None else f"{device.usd_per_h:g}",

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -15,21 +15,13 @@ from powsim.checks import Check
 from powsim.devices import Device, source_text
 from powsim.intervals import Headline
 from powsim.paper import PaperRow
+from powsim.report.console import Screen
 from powsim.summary import GroupSummary
-from powsim.text import factor, number, share, small
+from powsim.text import factor, number, printable, share, small
 
-MIN_WIDTH = 118
-PIPE_WIDTH = 170  # a pipe or file has no width of its own: enough for the widest table
 WHO = ("identities", "queries", "p50", "p95", "p99", "above 2x")
 COST = ("hashes", "hours", "kWh", "$")
 ALL = ("identities", "queries", "hashes", "p50", "p95", "p99", "above 2x", "hours", "kWh", "$")
-
-
-def wide(console: Console) -> Console:
-    """Return the console, made wide enough for the tables where it is a pipe or a narrow window."""
-    width = max(console.width, MIN_WIDTH) if console.is_terminal else PIPE_WIDTH
-    return Console(file=console.file, width=width)
-
 
 SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
     "hashes": ("hashes", number),
@@ -50,11 +42,15 @@ def interval(headline: Headline, show: Callable[[float], str]) -> str:
     return low if low == high else f"{low}–{high}"
 
 
+def fits(table: RenderableType, width: int) -> bool:
+    """Return whether a table is no wider than `width` as a whole."""
+    return Screen(width=10_000).measure(table).maximum <= width
+
+
 def groups_tables(groups: list[GroupSummary], width: int) -> list[Table]:
     """Return the headlines of every group as one table, or as two where `width` is too little for one."""
     whole = _groups_table(groups, ALL)
-    fits = Console(width=10_000).measure(whole).maximum <= width
-    return [whole] if fits else [_groups_table(groups, WHO), _groups_table(groups, COST)]
+    return [whole] if fits(whole, width) else [_groups_table(groups, WHO), _groups_table(groups, COST)]
 
 
 def _groups_table(groups: list[GroupSummary], columns: tuple[str, ...]) -> Table:
@@ -162,12 +158,12 @@ def devices_table(devices: list[Device]) -> Table:
         table.add_row(
             device.name,
             device.kind,
-            device.family,
+            printable(device.family),
             f"{number(device.rate_low_hz)}–{number(device.rate_high_hz)}",
             device.rate_from,
             small(device.watts),
             "" if device.usd_per_h is None else f"{device.usd_per_h:g}",
-            device.date,
+            printable(device.date),
         )
     return table
 
@@ -177,17 +173,18 @@ def explain_device(device: Device) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False, title=device.name, title_justify="left")
     table.add_column(style="dim", no_wrap=True)
     table.add_column()
-    table.add_row("title", device.title)
+    table.add_row("title", printable(device.title))
     table.add_row("kind", device.kind)
-    table.add_row("puzzle family", device.family)
+    table.add_row("puzzle family", printable(device.family))
     low, high = number(device.rate_low_hz), number(device.rate_high_hz)
     table.add_row("rate", f"{low} to {high} hashes/s, {device.rate_from}")
     table.add_row("20-bit puzzle", f"{small(2**20 / device.rate_hz)} s on average")
-    table.add_row("power", f"{device.watts:g} W while solving, {device.watts_from}")
+    table.add_row("power", printable(f"{device.watts:g} W while solving, {device.watts_from}"))
     if device.usd_per_h is not None:
         per_2_40 = device.usd_per_h / 3600 * 2**40 / device.rate_hz
-        table.add_row("rent", f"${device.usd_per_h:g} an hour ({device.usd_from}); ${per_2_40:.2g} for 2^40 hashes")
-    table.add_row("source", f"{source_text(device.source)} ({device.date})")
+        rent = f"${device.usd_per_h:g} an hour ({device.usd_from}); ${per_2_40:.2g} for 2^40 hashes"
+        table.add_row("rent", printable(rent))
+    table.add_row("source", printable(f"{source_text(device.source)} ({device.date})"))
     if device.note:
-        table.add_row("note", device.note)
+        table.add_row("note", printable(device.note))
     return table
