@@ -161,7 +161,7 @@ def test_units(unit: str, factor: float) -> None:
     assert parse(text).speeds[0].high_hz == pytest.approx(12345 * factor)
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(
     st.lists(st.integers(1, 10**14), min_size=1, max_size=5),
     st.sampled_from(["{d}:1400:{s}", "{d}:1400:1:{s}", "{d}:1400:1:2:3.45:{s}", "{d}:1400:1:2:3.45:6:7:8:{s}"]),
@@ -256,7 +256,7 @@ def test_what_is_huge_or_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: 
             read(Path("/dev/zero"))
 
 
-@settings(deadline=None)
+@settings(deadline=None, derandomize=True)
 @given(st.text(alphabet=st.sampled_from("HhashmodeMsped.#*1400: -()GM/\n\t90>"), max_size=300))
 def test_any_text_is_read_or_refused(text: str) -> None:
     try:
@@ -362,8 +362,8 @@ def test_models_have_kinds_and_names(model: str, kind: str, name: str) -> None:
     assert slug(model) == name
 
 
-@settings(deadline=None)
-@given(st.text(max_size=80))
+@settings(deadline=None, derandomize=True)
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=80))
 def test_any_model_has_a_kind_and_a_name_that_fits_or_none(model: str) -> None:
     import re
 
