@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.energy import cpu_j
-from powsim_kernels.sha256.headstart import HeadStart, first_64_bits
-from powsim_kernels.sha256.ranges import Puzzles, Ranges, prepare, search
+from powsim_kernels.sha256.headstart import HeadStart
+from powsim_kernels.sha256.ranges import Puzzles, Ranges, first_64_bits, prepare, search
 
 
 class Path(NamedTuple):

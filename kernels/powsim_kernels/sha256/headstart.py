@@ -9,15 +9,13 @@ import time
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.forks import compiling
-
-if TYPE_CHECKING:
-    from powsim_kernels.sha256.ranges import Ranges
+from powsim_kernels.sha256.ranges import Ranges, first_64_bits
 
 PATIENCE_S = 0.02
 """Seconds of hashing, of all searches together, before compiling begins: easy puzzles are done by then."""
@@ -105,10 +103,3 @@ def _forget_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
-
-
-def first_64_bits(base: Any, nonce: int) -> int:
-    """Return the first 64 bits of the digest of a message begun in the hashlib object `base` and ended by the nonce."""
-    whole = base.copy()
-    whole.update(nonce.to_bytes(8, "big"))
-    return int.from_bytes(whole.digest()[:8], "big")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powsim_kernels.sha256.headstart import first_64_bits
 from powsim_kernels.threads import thread_count
 
 MISS = np.uint64(2**64 - 1)
@@ -97,6 +96,13 @@ def search(kernel_of: KernelOf, puzzles: Puzzles, ranges: Ranges, threads: int |
 
 def _solves(challenge: bytes, part: Ranges, i: int, index: int) -> bool:
     return first_64_bits(hashlib.sha256(challenge), int(part.begin[i]) + index) <= int(part.limits[i])
+
+
+def first_64_bits(base: Any, nonce: int) -> int:
+    """Return the first 64 bits of the digest of a message begun in the hashlib object `base` and ended by the nonce."""
+    whole = base.copy()
+    whole.update(nonce.to_bytes(8, "big"))
+    return int.from_bytes(whole.digest()[:8], "big")
 
 
 def _candidates(
