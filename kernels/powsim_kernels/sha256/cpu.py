@@ -29,7 +29,7 @@ class Path(NamedTuple):
     """A way to search on CPUs of one kind."""
 
     machines: tuple[str, ...]  # first parts of LLVM's target triples
-    needs: tuple[str, ...]  # features, in LLVM's words
+    needs: tuple[str, ...]  # features, in LLVM's words, beyond what every such machine has
     lanes: int
     streams: int
     without: tuple[str, ...] = ()  # features that the code shall not use, so that it is what older CPUs run
@@ -41,8 +41,8 @@ PATHS = {
     "avx512": Path(X86, ("avx512f",), 16, 1),
     "sha-ni": Path(X86, ("sha", "sse4.1"), 1, 2, AVX512),
     "avx2": Path(X86, ("avx2",), 8, 1, AVX512),
-    "sse2": Path(X86, ("sse2",), 4, 1, (*AVX512, "avx2", "avx", "xop", "sse4.2", "sse4.1", "ssse3", "sse3")),
-    "neon": Path(ARM, ("neon",), 4, 1),
+    "sse2": Path(X86, (), 4, 1, (*AVX512, "avx2", "avx", "xop", "sse4.2", "sse4.1", "ssse3", "sse3")),
+    "neon": Path(ARM, (), 4, 1),
 }
 """Fastest first: the order of "cpu", as measured. Two vectors side by side pay where registers are plenty and four
 vector units wait (AVX-512 on Zen 5); elsewhere they spill (AVX2: 24 MH/s in place of 32)."""
