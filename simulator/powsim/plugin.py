@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
+import io
 import math
 import sys
 from collections.abc import Iterator
@@ -20,11 +21,13 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, ValidationError, create_model
 
 from powsim.devices import closest
+from powsim.files import read_file
 from powsim.ledger import Ledger, Service
 from powsim.policy import SHIPPED, Policy
 from powsim.text import shown
 
 MOST_QUERIES = 10**9
+LARGEST_TRACE = 64 << 20
 MOST_COST_PER_QUERY = 1e12
 
 
@@ -185,8 +188,8 @@ def _module_of(path: Path) -> ModuleType:
 def read_trace(name: str, folder: Path) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return cumulative queries and cost [R] of a CSV file with the columns queries,cost. Raises ValueError."""
     try:
-        with (folder / name).open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+        text = read_file(folder / name, LARGEST_TRACE).decode("utf-8-sig")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except (OSError, ValueError, csv.Error) as error:
         raise ValueError(f"cannot read '{name[:200]}': {str(error)[:200]}") from None
     try:

@@ -481,6 +481,19 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(name: str, here: Path) ->
         assert "interrupted" in err
 
 
+def test_a_hangup_that_nohup_ignores_ends_nothing(here: Path) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = child("mine", "abc", "--bits", "60", "--limit", "300000000")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    time.sleep(1.5)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (1, "")
+    assert "no nonce in 300,000,000 tries" in err
+
+
 def test_an_interrupt_while_mining_ends_it(here: Path) -> None:
     process = child("mine", "abc", "--bits", "60")
     time.sleep(2.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -400,6 +401,11 @@ def test_a_trace_that_is_none_is_a_mistake_at_its_place(kind: str, tmp_path: Pat
     assert "campaign.theft.trace: " in message
     assert words in message
     assert len(message) < 1000
+
+
+def test_a_trace_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.csv")
+    assert "campaign.theft.trace: cannot read 't.csv': is a pipe" in refused(tmp_path, {"name": "none"}, "t.csv")
 
 
 @pytest.mark.parametrize("name", ["none.csv", ".csv", "folder.csv", "a\0b.csv"])

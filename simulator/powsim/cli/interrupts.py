@@ -26,10 +26,14 @@ def remembered() -> Iterator[None]:
 
 
 def install() -> None:
-    """Turn SIGINT, SIGTERM and SIGHUP into a KeyboardInterrupt that is remembered. Only a main thread may call this."""
+    """Turn SIGINT, SIGTERM and SIGHUP into a KeyboardInterrupt that is remembered. Only a main thread may call this.
+
+    What was ignored stays ignored: nohup starts programs like that.
+    """
     _seen.clear()
     for number in HANDLED:
-        signal.signal(number, _note)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _note)
 
 
 def ignore() -> None:
