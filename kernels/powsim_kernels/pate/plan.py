@@ -17,7 +17,7 @@ from powsim_kernels.pate.conversion import check_delta, check_orders, default_or
 from powsim_kernels.pate.rows import bad_row, check_flags, check_groups, check_votes, check_weights, pieces
 from powsim_kernels.threads import thread_count
 
-OFFERED = ("reference",)
+OFFERED = ("reference", "cpu")
 LEAST_SIGMA, MOST_SIGMA = 1e-6, 1e12
 MOST_VOTERS = 2**53  # counts above are not whole numbers in float64 any more
 BUFFER_VALUES = 1 << 19  # Renyi costs held at once where only their conversion is wanted

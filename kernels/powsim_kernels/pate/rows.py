@@ -47,7 +47,8 @@ def bad_row(row: int, first: int, piece: NDArray[Any], num_voters: int) -> Value
     counts = piece[row, :20].tolist()
     more = f" and {piece.shape[1] - 20} more" if piece.shape[1] > 20 else ""
     return ValueError(
-        f"votes[{first + row}] = {counts}{more} holds a negative, NaN or infinite count, or one above num_voters={num_voters}"
+        f"votes[{first + row}] = {counts}{more} holds a negative, NaN or infinite count, "
+        f"or one above num_voters={num_voters}"
     )
 
 
