@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 State = dict[str, Floats]
-BLOCK = 512
-GRAIN_VALUES = 1 << 17
+GRAIN_VALUES = 1 << 18
 MOMENTS_MOST = 8 << 20  # bytes of moments per thread; more groups than fit are priced row by row
+BLOCK_VALUES = 1 << 17  # votes whose ln q are held at once: they stay in the second-level cache
 NONE = np.empty(0)
 
 
@@ -37,10 +37,12 @@ class Tools:
     plan: PatePlan
 
     @cached_property
-    def tables(self) -> tuple[Floats, Floats]:
-        """Tails and their logarithms by gap; of one gap for more voters than a table is worth."""
+    def tables(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
+        """Tails, their logarithms and reach by gap; of one gap for more voters than a table is worth."""
         voters = self.plan.num_voters if self.plan.num_voters <= tally.TABLE_MOST else 0
-        found: tuple[Floats, Floats] = tally.tails(voters, self.plan.sigma, self.plan.mechanism == "lnmax")
+        found: tuple[Floats, Floats, NDArray[np.int64]] = tally.tails(
+            voters, self.plan.sigma, self.plan.mechanism == "lnmax"
+        )
         return found
 
     @cached_property
@@ -214,8 +216,9 @@ def add(
 
     def work(begin: int, end: int) -> None:
         found, bad = empty(plan, count), -1
-        for low in range(begin, end, BLOCK_ROWS):
-            cut = slice(low, min(low + BLOCK_ROWS, end))
+        step = max(256, BLOCK_VALUES // plan.num_classes)
+        for low in range(begin, end, step):
+            cut = slice(low, min(low + step, end))
             some: list[Any] = [None if values is None else values[cut] for values in (groups, weights, realised)]
             at = _add_block(plan, found, votes[cut], *some)
             bad = low + at if at >= 0 and bad < 0 else bad
@@ -228,9 +231,6 @@ def add(
             state[name] += values
         bad = parts[begin][1] if bad < 0 else bad
     return bad
-
-
-BLOCK_ROWS = 8192
 
 
 def _add_block(
