@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.pate import costs, moments, tally
+from powsim_kernels.pate import costs, moments, running, tally
 from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_lnmax, rdp_screening
 from powsim_kernels.threads import over_ranges
 
@@ -343,7 +343,12 @@ def finish(plan: PatePlan, state: State) -> Floats:
 
 
 def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, eps: Floats) -> None:
-    """Fill eps after each row; `spent` [L] is what came before, and is left at what is spent at the end."""
+    """Fill eps after each row; `spent` [L] is what came before, and may be changed."""
+    own = tools(plan)
+    if plan.mechanism == "gnmax" and not plan.confident and np.all(-lnq <= own.cells.most):  # NaN compares false
+        room = np.zeros((len(own.cells.middle), moments.DEGREE))
+        running.run(lnq, spent, extra, own.answer, own.cells, room, eps)
+        return
     step = max(1, (1 << 17) // plan.grid.size)
     for begin in range(0, len(lnq), step):
         found = plan._costs(lnq[begin : begin + step], top[begin : begin + step], None)

@@ -90,7 +90,7 @@ def finish(plan: PatePlan, state: dict[str, Floats]) -> Floats:
 
 
 def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, eps: Floats) -> None:
-    """Fill eps after each row; `spent` [L] is what came before, and is left at what is spent at the end."""
+    """Fill eps after each row; `spent` [L] is what came before, and is changed."""
     for row in range(len(lnq)):
         spent += plan._costs(lnq[row : row + 1], top[row : row + 1], None)[0]
         eps[row] = np.min(spent + extra)
