@@ -13,47 +13,11 @@ import math
 import numpy as np
 
 from powsim_kernels.jit import helper, jit
-from powsim_kernels.pate.costs import EDGE, _dependent
+from powsim_kernels.pate.costs import EDGE, block_costs, shapes
 from powsim_kernels.pate.moments import DEGREE, gather
-from powsim_kernels.pate.ported import theorem_6
-from powsim_kernels.pate.vector import exp, expm1, fused, log1p
 
 LEAST_BLOCK, MOST_BLOCK, GROWTH = 32, 1024, 16
 SLACK = 1e-12  # eps of two orders nearer than this are not told apart by the bounds
-
-
-@fused
-def _shapes(lnq, begin, size, step, less, mu, la, lb, keep):  # type: ignore[no-untyped-def]
-    """Fill what theorem 6 needs of each row of a block; return the largest mu ln A."""
-    over, root = 1.0 / (step.sigma * step.sigma), 1.0 / step.sigma
-    most = 0.0
-    for i in range(size):
-        minus = -lnq[begin + i]
-        at = step.sigma * math.sqrt(minus)
-        safe = at if at > step.least else step.least  # below, the bound is not used
-        up = (safe - 1.0) * root
-        log_r = -(up * up)
-        ratio = exp(log_r) * expm1((1.0 - 2.0 * safe) * over) / expm1(log_r)
-        found = log1p(ratio)
-        less[i], mu[i], la[i], lb[i], keep[i] = minus, at, found, (2.0 * at + 1.0) * over, -expm1(-minus)
-        most = max(most, found * at)
-    return most
-
-
-@helper
-def _block_costs(at, size, step, less, mu, la, lb, keep, overflows, out):  # type: ignore[no-untyped-def]
-    """Fill the costs of a block's rows at one order."""
-    order_k, independent, cross = step.k[at], step.ceiling[at], step.cross[at]
-    if overflows:
-        for i in range(size):
-            out[i] = independent
-            if mu[i] >= cross:
-                out[i] = theorem_6(-less[i], mu[i], step.sigma, order_k + 1.0)
-        return
-    for i in range(size):
-        k = order_k if order_k < mu[i] else mu[i]
-        dependent = _dependent(k, la[i], lb[i], less[i], keep[i])
-        out[i] = dependent if mu[i] >= cross else independent
 
 
 @helper
@@ -75,9 +39,9 @@ def _refresh(which, count, known, spent, moments, low, high, cells, step, room):
                     share[size], lnq[size] = part, -s * s
                     size += 1
             cell += 1
-        overflows = _shapes(lnq, 0, size, step, less, mu, la, lb, keep) > EDGE
+        overflows = shapes(lnq, 0, size, step, less, mu, la, lb, keep) > EDGE
         for i in range(count):
-            _block_costs(which[i], size, step, less, mu, la, lb, keep, overflows, price)
+            block_costs(which[i], size, step, less, mu, la, lb, keep, overflows, price)
             total = 0.0
             for at in range(size):
                 total += share[at] * price[at]
@@ -100,8 +64,8 @@ def run(lnq, spent, extra, step, cells, moments, eps):  # type: ignore[no-untype
     begin = 0
     while begin < rows:
         size = min(max(LEAST_BLOCK, begin // GROWTH), MOST_BLOCK, rows - begin)
-        overflows = _shapes(lnq, begin, size, step, less, mu, la, lb, keep) > EDGE
-        _block_costs(best, size, step, less, mu, la, lb, keep, overflows, lead)
+        overflows = shapes(lnq, begin, size, step, less, mu, la, lb, keep) > EDGE
+        block_costs(best, size, step, less, mu, la, lb, keep, overflows, lead)
         bound = known[best] + extra[best]
         for i in range(size):
             bound += lead[i]
@@ -124,7 +88,7 @@ def run(lnq, spent, extra, step, cells, moments, eps):  # type: ignore[no-untype
             if at == best:
                 price[:size] = lead[:size]
             else:
-                _block_costs(at, size, step, less, mu, la, lb, keep, overflows, price)
+                block_costs(at, size, step, less, mu, la, lb, keep, overflows, price)
             base, total = known[at] + extra[at], 0.0  # the block apart: one long sum would drift
             for i in range(size):
                 total += price[i]
