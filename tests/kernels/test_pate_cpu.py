@@ -77,6 +77,19 @@ def test_moments_add_up_to_the_rows(teachers: int, sigma: float, clip: bool) -> 
             np.testing.assert_allclose(its.total(votes[row]), rdp[row], rtol=max(rtol, 3e-15 * less), atol=1e-280)
 
 
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 9.0, 40.0, 300.0])
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("step", [0.001, 0.5, 3.0, 40.0])
+def test_runs_of_even_orders_are_inside_the_rule(sigma: float, clip: bool, step: float) -> None:
+    votes = mixed(300, 200, 4)
+    grid = np.append(1.0 + step * np.arange(1, 28), 5000.0)
+    its, truth = (PatePlan(200, 4, sigma, grid, clip=clip, backend=name) for name in ("cpu", "reference"))
+    picked = np.arange(0, 300, 7)
+    found, rows = its.rdp(votes)[picked], truth.rdp(votes[picked])
+    scale = 2e-15 * (1 - truth.logq(votes[picked]))[:, None]
+    assert np.all(np.abs(found - rows) <= scale * rows + 1e-290)
+
+
 def test_more_groups_than_moments_are_worth_cost_the_same() -> None:
     votes = mixed(900, 250, 6)
     its = PatePlan(250, 6, 20.0, default_orders("short"), threshold=150, sigma1=40, backend="cpu")

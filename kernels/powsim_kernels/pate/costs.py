@@ -1,7 +1,8 @@
 """Theorem 6 at all orders of one ln q, by Numba: where it holds, where it helps, and what it says there.
 
 v1 the C library's functions, about 25 ns an order; v2 branch-free vector functions over the orders of a row, 15 ns;
-v3 for `[N, L]`, over a block of rows of one order: no remainder, and what does not depend on the order is vector code.
+v3 for `[N, L]`, over a block of rows of one order: no remainder, and what does not depend on the order is vector code;
+v4 runs of evenly spaced orders by recurrence.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from powsim_kernels.pate.ported import theorem_6
 from powsim_kernels.pate.vector import exp, expm1, fused, log1p
 
 BLOCK = 128  # rows priced together
+RUN = 8  # orders after which errors of a run are cut off
 EDGE = 600.0  # exponents above are their own logarithms
 
 
@@ -30,6 +32,7 @@ class Step(NamedTuple):
     k: NDArray[np.float64]  # order - 1
     ceiling: NDArray[np.float64]  # order / sigma^2
     cross: NDArray[np.float64]  # mu from which theorem 6 is the cost
+    even: NDArray[np.int64]  # how many orders from this one on, at most 8, are evenly spaced
 
 
 @jit
@@ -63,7 +66,17 @@ def step_of(orders: NDArray[np.float64], sigma: float, clip: bool) -> Step:
     """Return the step with this noise at these orders."""
     least, most = least_mu(sigma), float(orders.max())
     far = max(1.0 + 27.5 * sigma, most + math.sqrt(750.0 * sigma**2 + most * (most - 1.0)))
-    return Step(sigma, least, far, orders - 1.0, orders / sigma**2, _crossings(orders, sigma, least, clip))
+    k = orders - 1.0
+    even = np.array([_evenly(k[at : at + RUN]) for at in range(k.size)], dtype=np.int64)
+    return Step(sigma, least, far, k, orders / sigma**2, _crossings(orders, sigma, least, clip), even)
+
+
+def _evenly(k: NDArray[np.float64]) -> int:
+    """Return how many of the first numbers rise by equal steps, to the last digit."""
+    if k.size < 2 or k[1] <= k[0]:
+        return 1
+    off = np.abs(k - (k[0] + (k[1] - k[0]) * np.arange(k.size))) > 2e-16 * k
+    return int(np.argmax(off)) if off.any() else k.size
 
 
 @fused
@@ -149,18 +162,59 @@ def block_costs(at, size, step, less, mu, la, lb, keep, overflows, out):  # type
         out[i] = dependent if mu[i] >= cross else independent
 
 
+@fused
+def _run_costs(at, size, step, less, mu, la, lb, keep, room, out):  # type: ignore[no-untyped-def]
+    """Fill the costs of a block's rows at a run of even orders.
+
+    With E = expm1(k ln A) and D = q expm1(k ln B), a step d of k takes E to E + g (1 + E) and D to D + h (D + q),
+    g = expm1(d ln A), h = expm1(d ln B): only positive terms, and no exponential per order.
+    """
+    grown, risen, g, h, add, price = room[0], room[1], room[2], room[3], room[4], room[5]
+    k, d = step.k[at], step.k[at + 1] - step.k[at]
+    for i in range(size):
+        bounded = k if k < mu[i] else mu[i]
+        rise = bounded * lb[i]
+        grown[i] = expm1(bounded * la[i])
+        risen[i] = exp(rise - less[i]) * -expm1(-rise)
+    for i in range(size):
+        g[i], h[i] = expm1(d * la[i]), expm1(d * lb[i])
+        add[i] = exp(-less[i]) * h[i]
+    for j in range(step.even[at]):
+        k, independent, cross = step.k[at + j], step.ceiling[at + j], step.cross[at + j]
+        over = 1.0 / k
+        for i in range(size):
+            e, r = grown[i], risen[i]
+            dependent = log1p(keep[i] * e + r) * over
+            price[i] = dependent if mu[i] >= cross else independent
+            grown[i], risen[i] = e + (g[i] + g[i] * e), r + (add[i] + h[i] * r)
+        for i in range(size):
+            out[np.uint64(i), np.uint64(j)] = price[i]
+
+
 @jit
 def fill_rows(lnq, step, out, begin, end):  # type: ignore[no-untyped-def]
     """Fill the costs of rows begin..end, [N, L]: order by order of a block of rows, which stays in the first cache."""
     less, mu, la, lb = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    keep, price = np.empty(BLOCK), np.empty(BLOCK)
+    keep, price, room = np.empty(BLOCK), np.empty(BLOCK), np.empty((6, BLOCK))
     for first in range(begin, end, BLOCK):
         size = min(BLOCK, end - first)
         overflows = shapes(lnq, first, size, step, less, mu, la, lb, keep) > EDGE
-        for at in range(step.k.shape[0]):
+        most, deepest = 0.0, 0.0
+        for i in range(size):
+            most, deepest = max(most, mu[i]), max(deepest, less[i])
+        runs = not overflows and deepest < 690.0 and (most * most + most) / (step.sigma * step.sigma) < EDGE
+        steepest = (2.0 * most + 1.0) / (step.sigma * step.sigma)
+        at = 0
+        while at < step.k.shape[0]:
+            # The last condition keeps expm1(d ln B) below overflow.
+            if runs and step.even[at] > 3 and (step.k[at + 1] - step.k[at]) * steepest < EDGE:
+                _run_costs(at, size, step, less, mu, la, lb, keep, room, out[first:, at:])
+                at += step.even[at]
+                continue
             block_costs(at, size, step, less, mu, la, lb, keep, overflows, price)
             for i in range(size):
                 out[np.uint64(first + i), np.uint64(at)] = price[i]
+            at += 1
         for row in range(first, first + size):
             if not lnq[row] <= 0.0:
                 out[row, :] = math.nan
