@@ -49,5 +49,15 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line)
 
 
-SHOWN = ("times_hashlib", "share_of_bound", "share_of_single", "first_hash_s", "ready_s", "rate")
+SHOWN = (
+    "times_hashlib",
+    "share_of_bound",
+    "share_of_single",
+    "first_hash_s",
+    "ready_s",
+    "rate",
+    "times_scipy",
+    "cpu_ns_per_row",
+    "times_one_order",
+)
 """What the terminal shows of each benchmark's extra_info; the JSON file has everything."""

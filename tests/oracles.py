@@ -204,3 +204,22 @@ def lindley(arrival: Sequence[float], duration: Sequence[float]) -> list[float]:
         start = arrived if j == 0 else max(arrived, done[-1])
         done.append(start + duration[j])
     return done
+
+
+@cache
+def pate_vectors() -> list[dict[str, Any]]:
+    """Return the 132 cases of vectors_pate.json: exact inputs, expected values as decimal strings."""
+    text = (Path(__file__).parent / "data" / "vectors_pate.json").read_text(encoding="utf-8")
+    cases: list[dict[str, Any]] = json.loads(text)["cases"]
+    return cases
+
+
+def screening(top: float, threshold: float, sigma1: float, order: float) -> str:
+    """Return the screening bit's cost as the formula is written, with digits enough for 1 - p."""
+    x = abs((threshold - top) / sigma1)
+    with mp.workdps(int(60 + x * x / 2)):
+        z, step, a = abs((mp.mpf(threshold) - top) / sigma1), 1 / mp.mpf(sigma1), mp.mpf(order)
+        tail = lambda at: mp.erfc(at / mp.sqrt(2)) / 2  # noqa: E731
+        p, f = tail(z), tail(-z)
+        others = [(tail(z + d), tail(-z - d)) for d in (step, -step)]
+        return str(max(mp.log(p**a * p1 ** (1 - a) + f**a * f1 ** (1 - a)) / (a - 1) for p1, f1 in others))

@@ -1,4 +1,4 @@
-"""The hot loops of powsim, usable alone: `mine`, `verify`, `sha256`, `vote_cost`, `philox`, `uniform`, `geometric`.
+"""The hot loops of powsim, usable alone: `mine`, `verify`, `sha256`, `PatePlan`, `vote_cost`, `philox`, ...
 
 Every kernel is one folder with the same rooms: `contract` (checks, documentation, dispatch), `reference` (plain
 loops, the specification) and its twins (`cpu` by Numba or llvmlite, `cuda` by CuPy). Twins load when they are first
@@ -7,20 +7,26 @@ used: importing this package costs NumPy.
 
 from powsim_kernels.backend import BACKENDS, BackendUnavailable, why_not
 from powsim_kernels.geometric import geometric
+from powsim_kernels.pate import Accumulator, OrderGridWarning, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.philox import philox, uniform
 from powsim_kernels.sha256 import MineProgress, MineResult, mine, sha256, target_limit, verify
-from powsim_kernels.votecost import VoteCost, default_orders, vote_cost
+from powsim_kernels.votecost import VoteCost, vote_cost
 
 __all__ = [
     "BACKENDS",
+    "Accumulator",
     "BackendUnavailable",
     "MineProgress",
     "MineResult",
+    "OrderGridWarning",
+    "PatePlan",
     "VoteCost",
     "default_orders",
     "geometric",
     "mine",
     "philox",
+    "rdp_to_delta",
+    "rdp_to_eps",
     "sha256",
     "target_limit",
     "uniform",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.backend import resolve
+from powsim_kernels.pate.conversion import default_orders
 from powsim_kernels.threads import thread_count
 
 OFFERED = ("reference", "cpu")
@@ -24,11 +25,6 @@ class VoteCost:
     log_q: NDArray[np.float64]  # [N] natural log of the bound on Pr[the noisy winner is not the true one]
     eps: NDArray[np.float64]  # [N] (eps, delta) cost of the single query
     order: NDArray[np.float64]  # [N] Renyi order at which eps is reached, the first on ties
-
-
-def default_orders() -> NDArray[np.float64]:
-    """Return the 396 Renyi orders of the published code: 2, 2.5, ..., 99.5, then 200 log-spaced 100..1000."""
-    return np.concatenate((np.arange(2, 100, 0.5), np.logspace(2, 3, num=200)))
 
 
 def vote_cost(

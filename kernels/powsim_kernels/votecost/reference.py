@@ -12,32 +12,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from powsim_kernels.pate.bounds import log_q_gnmax
+
 CLIPPED, UNCLIPPED, DATA_INDEPENDENT = range(3)
-ASYMPTOTIC_FROM = 20.0  # below, erfc is far from underflow (26.5); above, eight terms reach full precision
-
-
-def log_erfc(x: float) -> float:
-    """Return ln erfc(x) for x >= 0, by the asymptotic series where erfc itself would underflow."""
-    if x < ASYMPTOTIC_FROM:
-        return math.log(math.erfc(x))
-    term, total = 1.0, 1.0
-    for k in range(1, 9):
-        term *= -(2 * k - 1) / (2.0 * x * x)
-        total += term
-    return -x * x - math.log(x * math.sqrt(math.pi)) + math.log(total)
-
-
-def log_q(votes: list[float], sigma: float) -> float:
-    """Return ln of the bound on Pr[noisy argmax differs from argmax], at most ln(1 - 1/C)."""
-    winner = votes.index(max(votes))  # the first one on ties
-    terms = [
-        math.log(0.5) + log_erfc((votes[winner] - count) / (2.0 * sigma))
-        for index, count in enumerate(votes)
-        if index != winner
-    ]
-    largest = max(terms)
-    total = largest + math.log(math.fsum(math.exp(term - largest) for term in terms))
-    return min(total, math.log(1.0 - 1.0 / len(votes)))
 
 
 def log_one_minus_exp(x: float) -> float:
@@ -80,7 +57,7 @@ def vote_cost(
     threads: int | None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Return ln q, eps and the index of the best order for each row; `threads` is not used."""
-    lnq = np.array([log_q(row, sigma) for row in votes.tolist()], dtype=np.float64)
+    lnq = np.array([log_q_gnmax(row, sigma) for row in votes.tolist()], dtype=np.float64)
     eps = np.empty(len(votes))
     best = np.empty(len(votes), np.int64)
     for row in range(len(votes)):

@@ -1,0 +1,105 @@
+"""Costs of many queries: totals that merge, and eps after every query."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from powsim_kernels.pate.conversion import check_delta, surcharge
+from powsim_kernels.pate.rows import bad_row, check_groups, check_votes, pieces
+
+if TYPE_CHECKING:
+    from powsim_kernels.pate.plan import PatePlan
+
+State = dict[str, NDArray[np.float64]]
+
+
+class Accumulator:
+    """A running total of one plan, in memory that does not grow with the rows; `a + b` is the total of both.
+
+    num_groups: None for one total [L], else totals of that many groups, [num_groups, L].
+    """
+
+    def __init__(self, plan: PatePlan, num_groups: int | None = None) -> None:
+        self.plan, self.num_groups = plan, num_groups
+        self.rows = 0
+        self._state: State = plan.twin.empty(plan, 1 if num_groups is None else num_groups)
+
+    def add(
+        self,
+        votes: Any,
+        *,
+        groups: ArrayLike | None = None,
+        weights: ArrayLike | None = None,
+        realised: ArrayLike | None = None,
+    ) -> Accumulator:
+        """Add rows, and return this accumulator. A bad row raises and changes nothing."""
+        plan = self.plan
+        array, numbers, factors, flags = plan._checked(votes, groups, weights, realised, self.num_groups)
+        found: State = plan.twin.empty(plan, 1 if self.num_groups is None else self.num_groups)
+        for begin, piece in pieces(array):
+            cut = slice(begin, begin + len(piece))
+            parts = (None if values is None else values[cut] for values in (numbers, factors, flags))
+            bad = plan.twin.add(plan, found, piece, *parts)
+            if bad >= 0 and plan.check:
+                raise bad_row(bad, begin, piece, plan.num_voters)
+        for name, values in found.items():
+            self._state[name] += values
+        self.rows += len(array)
+        return self
+
+    def __add__(self, other: Accumulator) -> Accumulator:
+        if other.plan is not self.plan or other.num_groups != self.num_groups:
+            raise ValueError("accumulators of different plans or numbers of groups do not merge")
+        both = Accumulator(self.plan, self.num_groups)
+        both.rows = self.rows + other.rows
+        both._state = {name: values + other._state[name] for name, values in self._state.items()}
+        return both
+
+    def total(self) -> NDArray[np.float64]:
+        """Return the summed costs so far: float64 [L] or [num_groups, L]."""
+        totals: NDArray[np.float64] = self.plan.twin.finish(self.plan, self._state)
+        return totals[0] if self.num_groups is None else totals
+
+
+def running(
+    plan: PatePlan,
+    votes: Any,
+    delta: float,
+    start: ArrayLike | None,
+    every: int,
+    groups: ArrayLike | None,
+    conversion: str,
+) -> NDArray[np.float64]:
+    """Return eps after every `every`-th query; the contract is `PatePlan.running_eps`."""
+    array = check_votes(votes, plan.num_classes)
+    if isinstance(every, bool) or not isinstance(every, int | np.integer):
+        raise TypeError(f"every={every!r} must be an integer")
+    if every < 1:
+        raise ValueError(f"every={every} must be at least 1")
+    numbers = check_groups(groups, len(array), None)
+    count = 1 if numbers is None else int(numbers.max(initial=-1)) + 1
+    spent = np.zeros((count, plan.grid.size))
+    if start is not None:
+        before = np.asarray(start, dtype=np.float64)
+        if before.shape != (spent.shape[1:] if numbers is None else spent.shape):
+            wanted = spent.shape[1:] if numbers is None else spent.shape
+            raise ValueError(f"start has shape {before.shape}: Renyi costs of shape {wanted} are needed")
+        if not np.all(before >= 0.0):
+            raise ValueError("start holds a negative or NaN cost")
+        spent[:] = before
+    extra = surcharge(plan.grid, check_delta(delta), conversion)
+    lnq, top = plan._read(array)
+    eps = np.empty(len(array))
+    if numbers is None:
+        plan.twin.run(plan, lnq, top, spent[0], extra, eps)
+    else:
+        step = max(1, (1 << 19) // plan.grid.size)
+        for begin in range(0, len(array), step):
+            for row, cost in enumerate(plan._costs(lnq[begin : begin + step], top[begin : begin + step], None), begin):
+                mine = spent[numbers[row]]
+                mine += cost
+                eps[row] = np.min(mine + extra)
+    return np.maximum(eps[every - 1 :: every], 0.0)

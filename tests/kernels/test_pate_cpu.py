@@ -1,0 +1,159 @@
+"""What only the compiled twin does: many classes, runs, deep tails, moments, pruned orders, threads, little memory."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+
+from powsim_kernels import PatePlan, default_orders
+from powsim_kernels.pate import cpu, vector
+from powsim_kernels.pate.conversion import surcharge
+
+
+def mixed(rows: int, teachers: int, classes: int, seed: int = 1) -> np.ndarray:
+    """Return histograms of which two in three are nearly unanimous, in no order."""
+    rng = np.random.default_rng(seed)
+    votes = rng.multinomial(teachers, rng.dirichlet(np.full(classes, 0.1), size=rows))
+    sure = np.arange(rows) % 3 > 0
+    votes[sure] = 0
+    lead = rng.integers(int(0.9 * teachers), teachers + 1, sure.sum())
+    votes[sure, rng.integers(0, classes, sure.sum())] += lead
+    votes[sure, rng.integers(0, classes, sure.sum())] += teachers - lead
+    return votes
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 31, 32, 33, 36, 40, 100, 1000])
+@pytest.mark.parametrize("sigma", [2.0, 30.0])
+def test_every_number_of_classes_reads_as_the_specification(classes: int, sigma: float) -> None:
+    votes = mixed(24, 120, classes)
+    votes[0], votes[1] = 0, 1
+    votes[2, :] = 0
+    votes[2, -1] = 120
+    truth = PatePlan(120, classes, sigma, [2], backend="reference").logq(votes)
+    its = PatePlan(120, classes, sigma, [2], backend="cpu")
+    found = its.logq(votes)
+    np.testing.assert_allclose(found, truth, rtol=1e-13)
+    for dtype in (np.int8, np.uint8, np.int16, np.uint16, np.int32, np.float32, np.float64):
+        assert np.array_equal(its.logq(votes.astype(dtype)), found), dtype
+    # Rows that do not begin on a whole word are read another way, to the same bits.
+    shifted = np.zeros(votes.size + 1, np.uint8)[1:].reshape(votes.shape)
+    shifted[:] = votes
+    assert np.array_equal(its.logq(shifted), found)
+    for value in (-1, 121):
+        for column in (0, classes - 1):
+            bad = votes.astype(np.int16)
+            bad[7, column] = value
+            with pytest.raises(ValueError, match=r"votes\[7\] = "):
+                its.logq(bad)
+
+
+def test_soft_counts_read_as_the_specification() -> None:
+    votes = mixed(60, 120, 5) * 0.99 + 0.003
+    for mechanism in ("gnmax", "lnmax"):
+        for sigma in (0.5, 2.0, 30.0):
+            plans = [PatePlan(121, 5, sigma, [2], mechanism=mechanism, backend=name) for name in ("cpu", "reference")]
+            np.testing.assert_allclose(plans[0].logq(votes), plans[1].logq(votes), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("teachers", "sigma"), [(250, 40.0), (300, 2.0), (5000, 1.0), (100, 150.0), (50, 0.5)])
+@pytest.mark.parametrize("clip", [True, False])
+def test_moments_add_up_to_the_rows(teachers: int, sigma: float, clip: bool) -> None:
+    votes, grid = mixed(600, teachers, 6), default_orders()[::9]
+    its = PatePlan(teachers, 6, sigma, grid, clip=clip, backend="cpu")
+    rdp = its.rdp(votes)
+    exact = np.array([math.fsum(column) for column in rdp.T])
+    np.testing.assert_allclose(its.total(votes), exact, rtol=2e-13, atol=1e-280)
+    if its.clip:
+        cells = cpu.tools(its).cells
+        lnq = its.logq(votes)
+        for row in range(0, 600, 25):  # a single row has nothing to hide behind
+            less = -float(lnq[row])
+            rtol = 1e-12 if less < cells.most else 0
+            np.testing.assert_allclose(its.total(votes[row]), rdp[row], rtol=max(rtol, 3e-15 * less), atol=1e-280)
+
+
+@pytest.mark.parametrize("sigma", [0.7, 2.0, 9.0, 40.0, 300.0])
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("step", [0.001, 0.5, 3.0, 40.0])
+def test_runs_of_even_orders_are_inside_the_rule(sigma: float, clip: bool, step: float) -> None:
+    votes = mixed(300, 200, 4)
+    grid = np.append(1.0 + step * np.arange(1, 28), 5000.0)
+    its, truth = (PatePlan(200, 4, sigma, grid, clip=clip, backend=name) for name in ("cpu", "reference"))
+    picked = np.arange(0, 300, 7)
+    found, rows = its.rdp(votes)[picked], truth.rdp(votes[picked])
+    scale = 2e-15 * (1 - truth.logq(votes[picked]))[:, None]
+    assert np.all(np.abs(found - rows) <= scale * rows + 1e-290)
+
+
+def test_more_groups_than_moments_are_worth_cost_the_same() -> None:
+    votes = mixed(900, 250, 6)
+    its = PatePlan(250, 6, 20.0, default_orders("short"), threshold=150, sigma1=40, backend="cpu")
+    groups = np.arange(900) % 400
+    assert "moments" not in cpu.empty(its, 400)
+    found = its.total(votes, groups=groups)
+    np.testing.assert_allclose(found.sum(axis=0), its.total(votes), rtol=1e-12)
+    np.testing.assert_allclose(found[7], its.total(votes[groups == 7]), rtol=1e-13)
+
+
+@pytest.mark.parametrize(("sigma", "clip"), [(28.0, True), (10.0, False), (2.0, True), (100.0, True)])
+def test_pruned_orders_leave_every_running_eps_as_it_was(sigma: float, clip: bool) -> None:
+    votes = mixed(5000, 300, 10)
+    its = PatePlan(300, 10, sigma, clip=clip, backend="cpu")
+    extra = surcharge(its.grid, 1e-6, "classic")
+    spent = np.cumsum(its.rdp(votes), axis=0)
+    eps = its.running_eps(votes, 1e-6, conversion="classic")
+    np.testing.assert_allclose(eps, (spent + extra).min(axis=1), rtol=1e-12)
+    later = its.running_eps(votes[3000:], 1e-6, start=spent[2999], conversion="classic")
+    np.testing.assert_allclose(later, eps[3000:], rtol=1e-12)
+    assert float(eps[-1]) == pytest.approx(float(np.min(its.total(votes) + extra)), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "more", [{}, {"threshold": 150, "sigma1": 40}, {"mechanism": "lnmax"}], ids=["gnmax", "confident", "lnmax"]
+)
+def test_threads_and_pieces_change_nothing(more: dict[str, Any]) -> None:
+    votes = mixed(60_000, 250, 10).astype(np.int16)
+    plans = [PatePlan(250, 10, 20.0, [2, 8, 30], threads=threads, backend="cpu", **more) for threads in (1, 2, 3)]
+    total, rdp = plans[0].total(votes), plans[0].rdp(votes)
+    for its in plans[1:]:
+        np.testing.assert_allclose(its.total(votes), total, rtol=1e-13)
+        assert np.array_equal(its.rdp(votes), rdp)
+    np.testing.assert_allclose(plans[1].total(np.asfortranarray(votes)), total, rtol=1e-13)
+    bad = votes.copy()
+    bad[59_999, 3] = bad[31_234, 0] = -5
+    with pytest.raises(ValueError, match=r"votes\[31234\] = \[-5, "):
+        plans[2].total(bad)
+
+
+def test_totals_take_little_memory_whatever_the_rows() -> None:
+    votes = mixed(300_000, 250, 10).astype(np.int16)
+    its = PatePlan(250, 10, 20.0, threads=1, backend="cpu")
+    its.total(votes[:10])
+    tracemalloc.start()
+    its.total(votes)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 10e6
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("exp", np.concatenate((np.linspace(-707, 708, 4001), np.geomspace(1e-300, 1, 99)))),
+        ("expm1", np.concatenate((np.linspace(-50, 700, 4001), np.linspace(-1, 1, 2001), np.geomspace(1e-300, 1, 99)))),
+        ("log", np.concatenate((np.geomspace(1e-300, 1e300, 4001), np.linspace(0.6, 1.5, 2000)))),
+        ("log1p", np.concatenate((np.geomspace(1e-300, 1e300, 4001), np.linspace(0, 3, 2001)))),
+    ],
+)
+def test_vector_functions_are_within_two_ulp(name: str, values: np.ndarray) -> None:
+    function = getattr(vector, name)
+    for value in values.tolist():
+        truth = getattr(mp, name)(mpf(value))
+        assert abs(function(value) - truth) <= 4 * 2.0**-53 * abs(truth), value
+    if name in ("exp", "expm1"):
+        assert function(-800.0) == (0.0 if name == "exp" else -1.0)
