@@ -28,11 +28,11 @@ def remembered() -> Iterator[None]:
 def install() -> None:
     """Turn SIGINT, SIGTERM and SIGHUP into a KeyboardInterrupt that is remembered. Only a main thread may call this.
 
-    What was ignored stays ignored: nohup starts programs like that.
+    A hangup that was ignored stays ignored: nohup starts programs like that.
     """
     _seen.clear()
     for number in HANDLED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
+        if number != getattr(signal, "SIGHUP", None) or signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _note)
 
 
