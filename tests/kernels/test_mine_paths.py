@@ -97,6 +97,16 @@ def test_wider_forms_find_hashlibs_nonces_where_llvm_splits_their_vectors(form: 
         assert found.tolist() == [lowest(challenge, bits, 7) - 7]
 
 
+def test_each_form_is_kept_under_a_name_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(native, "load", lambda function, module, *_: names.append(module))
+    forms = [Form("avx2", 8, 1), Form("avx2", 8, 2), Form("avx2", 16, 1), Form("avx2", 8, 1, True), Form("sse2", 8, 1)]
+    for form in forms:
+        for position in (1, 12):
+            kernel.searcher.__wrapped__(form, native.host(), position)
+    assert len(set(names)) == 2 * len(forms)
+
+
 @pytest.mark.parametrize("most", [absorb.FEW, 0], ids=["plain", "compiled"])
 def test_midstates_are_hash_values_after_whole_blocks(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(absorb, "FEW", most)

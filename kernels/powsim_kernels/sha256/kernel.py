@@ -193,5 +193,5 @@ class _Vectors:
 def searcher(form: Form, target: native.Target, position: int) -> Callable[..., None]:
     """Return the compiled search; it runs without the GIL and its arguments are ARGUMENTS in order."""
     kinds = [ctypes.c_int64 if kind is I64 else ctypes.c_void_p for kind in ARGUMENTS.values()]
-    name = f"{form.name}-{position}"
+    name = "-".join(map(str, (*form, position)))  # whatever shapes the code: it is kept under this name
     return native.load("search", name, lambda: build(form, position), target, kinds)
