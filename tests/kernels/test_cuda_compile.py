@@ -34,6 +34,7 @@ def test_the_default_compiles_for_every_position_of_the_nonce() -> None:
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_the_other_kernels_compile_for_every_architecture(file: str, architecture: str) -> None:
     assert nvrtc.compiled(source(file), ("-std=c++17",), architecture)[:4] == b"\x7fELF"
+    assert [bytes([i])[0] for i in range(256)] == list(range(256))  # nothing was written into Python's own bytes
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_120"])

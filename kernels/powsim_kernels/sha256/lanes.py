@@ -24,7 +24,7 @@ class Lanes:
     builder: ir.IRBuilder
     n: int = 1
     ternary: bool = False  # three-word logic as one AVX-512 operation
-    _differences: dict[tuple[int, int], ir.Value] = field(default_factory=dict)
+    _differences: dict[tuple[ir.Value, ir.Value], ir.Value] = field(default_factory=dict)
 
     @property
     def type(self) -> ir.Type:
@@ -78,10 +78,9 @@ class Lanes:
         return b.xor(y, b.and_(self._difference(x, y), self._difference(y, z)))
 
     def _difference(self, x, y):
-        key = (id(x), id(y))
-        if key not in self._differences:
-            self._differences[key] = self.builder.xor(x, y)
-        return self._differences[key]
+        if (x, y) not in self._differences:
+            self._differences[x, y] = self.builder.xor(x, y)
+        return self._differences[x, y]
 
     def _ternary(self, table: int, x, y, z):
         name = f"llvm.x86.avx512.pternlog.d.{32 * self.n}"
