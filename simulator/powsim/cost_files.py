@@ -40,7 +40,10 @@ def _by_tables(opened: Callable[[Any], Any]) -> Iterator[Sink]:
         writers: list[Any] = []
 
         def take(columns: Columns) -> None:
-            table = pa.table(columns).replace_schema_metadata({"notice": NOTICE})
+            try:
+                table = pa.table(columns).replace_schema_metadata({"notice": NOTICE})
+            except UnicodeEncodeError:
+                raise OutputError("an identity is no Unicode text: choose an .npz --out") from None
             if not writers:
                 writers.append(stack.enter_context(opened(table.schema)))
             writers[0].write_table(table)

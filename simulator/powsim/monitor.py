@@ -22,6 +22,7 @@ OF_PLAN = (
     *("mechanism", "clip", "screening"),
 )
 BUFFER_VALUES = 1 << 18  # Renyi costs held at once
+LONG = 8  # queries of one identity in a piece from which on a sum along them is quicker than one across identities
 
 Identity = int | str
 
@@ -125,16 +126,21 @@ class Monitor:
     ) -> None:
         """Add costs [n, W] to spent [G, W] one after another, which no cut of the batch changes; fill eps [n]."""
         order = np.argsort(codes, kind="stable")
-        ends = np.append(np.flatnonzero(np.diff(codes[order])) + 1, len(order))
-        begin = 0
-        for end in ends:
-            rows, group = order[begin:end], codes[order[begin]]
+        begins = np.append(0, np.flatnonzero(np.diff(codes[order])) + 1)
+        lengths = np.diff(np.append(begins, len(order)))
+        for begin, length in zip(begins[lengths > LONG], lengths[lengths > LONG], strict=True):
+            rows = order[begin : begin + length]
             path = costs[rows]
-            path[0] += spent[group]
+            path[0] += spent[codes[rows[0]]]
             np.cumsum(path, axis=0, out=path)
-            spent[group] = path[-1]
+            spent[codes[rows[0]]] = path[-1]
             eps[rows] = self._converted(path)
-            begin = end
+        begins, lengths = begins[lengths <= LONG], lengths[lengths <= LONG]
+        for turn in range(lengths.max(initial=0)):  # the first query of each, the second of each that has one, ...
+            rows = order[begins[lengths > turn] + turn]
+            groups = codes[rows]
+            spent[groups] += costs[rows]
+            eps[rows] = self._converted(spent[groups])
 
     def _converted(self, spent: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.accounting == "sum-epsilon":

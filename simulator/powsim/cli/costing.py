@@ -80,6 +80,8 @@ def cost_file(
             except VotesError as error:
                 about = "" if str(path) in str(error) else f"{shown(str(path), 300)}, "
                 raise VotesError(f"{about}{error}") from None
+            except ValueError as error:  # e.g. identities that are no text
+                raise VotesError(f"{shown(str(path), 300)}: {shown(str(error), 300)}") from error
         interrupts.check()
     spent = time.perf_counter() - begin
     if as_json:
@@ -98,9 +100,11 @@ def _target(path: Path, out: Path | None, force: bool) -> Path:
         out = path.with_name(f"{path.stem}.costs{suffix}")
     if out.suffix.lower() not in WRITERS:
         raise OutputError(f"{shown(str(out), 300)}: --out ends in one of {', '.join(WRITERS)}")
-    with contextlib.suppress(OSError, ValueError):
-        if out.samefile(path):
-            raise OutputError(f"{shown(str(out), 300)} holds the votes themselves: choose another --out")
+    same = False
+    with contextlib.suppress(OSError, ValueError):  # one of them is not there
+        same = out.samefile(path)
+    if same:
+        raise OutputError(f"{shown(str(out), 300)} holds the votes themselves: choose another --out")
     check(out, force, "--out")
     return out
 
@@ -157,7 +161,8 @@ def _show(path: Path, source: Votes, plan: PatePlan, delta: float, conversion: s
 
 def _warn(errors: Any, summary: CostSummary, plan: PatePlan) -> None:
     if summary.at_edge:
-        cure = "smaller ones (short starts at 1.25)" if summary.order == plan.grid.min() else "larger ones"
+        cure = "larger" if summary.order > plan.grid.min() else "smaller"
+        cure += " ones (short starts at 1.25)" if cure == "smaller" and summary.order > 1.25 else " ones"
         text = f"the best order, {summary.order:g}, is at the edge of --orders: with {cure} eps may be smaller"
         errors.print(Text(text, "yellow"), soft_wrap=True)
     if summary.other_sums:
