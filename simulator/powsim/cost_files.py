@@ -22,7 +22,7 @@ def parquet(path: Path, rows: int) -> Iterator[Sink]:
     """Yield what takes the columns of a piece; the table is complete when the block ends."""
     import pyarrow.parquet as pq
 
-    yield from _by_tables(lambda schema: pq.ParquetWriter(path, schema, compression="zstd"))
+    yield from _by_tables(lambda schema: pq.ParquetWriter(path, schema, compression="zstd", write_page_checksum=True))
 
 
 @contextlib.contextmanager

@@ -96,8 +96,12 @@ def price(
         columns["log_q"] = plan.logq(votes)
         if plan.confident:
             columns["answered"] = np.exp(plan.log_pr_answered(votes))
-        eps, index = plan.eps(votes, delta, conversion=conversion)
-        columns["eps"], columns["order"] = eps, plan.grid[index]
+        # A row costs what its ln q (and its share answered) makes it cost: many rows of few teachers have the same.
+        kind = columns["log_q"] + 1j * columns["answered"] if plan.confident else columns["log_q"]
+        _, some, of_row = np.unique(kind, return_index=True, return_inverse=True)
+        eps_of, index = plan.eps(votes[some], delta, conversion=conversion)
+        eps, columns["order"] = eps_of[of_row], plan.grid[index][of_row]
+        columns["eps"] = eps
         if monitor is not None and piece.identities is not None:
             columns["eps_so_far"] = monitor.add(piece.identities, votes)
             sums = np.append(sums, np.zeros(len(monitor) - len(sums)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import tracemalloc
 import zipfile
@@ -12,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from powsim.votes import Piece, VotesError, open_votes
 
@@ -114,6 +117,10 @@ np.savez_compressed(PACKED, votes=VOTES)
 FLIPPED = bytearray(WHOLE)
 FLIPPED[5000] ^= 1
 NO_ROWS = np.zeros((0, 3), np.int16)
+held = io.BytesIO()
+pq.write_table(by_class(VOTES), held, write_page_checksum=True, use_dictionary=False, compression="none")
+SUMMED = bytearray(held.getvalue())
+SUMMED[1001] ^= 1
 FIXED = parquet(pa.table({"votes": lists(VOTES, "fixed")}))
 
 
@@ -152,6 +159,7 @@ FIXED = parquet(pa.table({"votes": lists(VOTES, "fixed")}))
         (b"PAR1", {}, "cannot read"),
         (FIXED[:-9], {}, "cannot read"),
         (FIXED[:700] + bytes(300) + FIXED[1000:], {}, "cannot read|rows and says"),
+        (bytes(SUMMED), {}, "CRC checksum"),
         (table(votes=USERS), {}, "type string: votes are"),
         (table(votes=VOTES[:, 0], x=USERS), {}, "votes for 1 class"),
         (table(a=VOTES[:, 0], x=USERS), {}, r"not every column is one of integers \(it has a, x\)"),
@@ -175,6 +183,21 @@ def test_what_is_wrong_is_named(content: bytes, asked: dict[str, str], message: 
     with pytest.raises(VotesError, match=message) as raised:
         list(open_votes(tmp_path / "v", **asked).pieces(100))
     assert "\n" not in str(raised.value)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data(), layout=st.sampled_from(LAYOUTS))
+def test_any_damage_is_an_error_in_words_or_none(data: st.DataObject, layout: str, tmp_path_factory: Any) -> None:
+    path = tmp_path_factory.mktemp("damaged") / "v"
+    asked = write(path, layout, VOTES[:300], USERS[:300])
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        near_an_end = st.one_of(st.integers(0, 400), st.integers(-900, -1), st.integers(0, len(content) - 1))
+        content[data.draw(near_an_end) % len(content)] = data.draw(st.integers(0, 255))
+    path.write_bytes(content[: len(content) - data.draw(st.sampled_from([0, 0, 1, 500]))])
+    with contextlib.suppress(VotesError):
+        for piece in open_votes(path, **asked).pieces(1000):
+            assert len(piece.votes) <= 1000
 
 
 def test_names_twice_and_files_that_are_none(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import lzma
+import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ from powsim.votes import Piece, Votes, VotesError, listed
 
 FAULTS = (
     *(OSError, EOFError, ValueError, KeyError, TypeError, OverflowError, SyntaxError, RuntimeError),
-    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, NotImplementedError, tokenize.TokenError),
 )
 WHOLE = 256 << 20  # an array stored column by column has to be read whole
 
@@ -111,12 +113,14 @@ def _told(path: Path) -> Iterator[None]:
 
 def _header(file: IO[bytes], member: str | None) -> _Array:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, columns_first, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
-        raise ValueError(f"an array of NumPy's format {version[0]}.{version[1]}: only 1.0 and 2.0 hold votes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # headers that Python 2 wrote are read all the same
+        if version == (1, 0):
+            shape, columns_first, dtype = np.lib.format.read_array_header_1_0(file)
+        elif version == (2, 0):
+            shape, columns_first, dtype = np.lib.format.read_array_header_2_0(file)
+        else:
+            raise ValueError(f"an array of NumPy's format {version[0]}.{version[1]}: only 1.0 and 2.0 hold votes")
     return _Array(member, shape, columns_first, dtype)
 
 

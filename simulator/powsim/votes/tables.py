@@ -113,7 +113,7 @@ def _told(path: Path) -> Iterator[None]:
 def _open(path: Path) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.ParquetFile(path, buffer_size=READ_AT_ONCE, pre_buffer=False)
+    return pq.ParquetFile(path, buffer_size=READ_AT_ONCE, pre_buffer=False, page_checksum_verification=True)
 
 
 def _check_names(path: Path, names: list[str]) -> None:
