@@ -100,8 +100,8 @@ def price(
         kind = columns["log_q"] + 1j * columns["answered"] if plan.confident else columns["log_q"]
         _, some, of_row = np.unique(kind, return_index=True, return_inverse=True)
         eps_of, index = plan.eps(votes[some], delta, conversion=conversion)
-        eps, columns["order"] = eps_of[of_row], plan.grid[index][of_row]
-        columns["eps"] = eps
+        columns["eps"] = eps = eps_of[of_row]
+        columns["order"] = plan.grid[index][of_row]
         if monitor is not None and piece.identities is not None:
             columns["eps_so_far"] = monitor.add(piece.identities, votes)
             sums = np.append(sums, np.zeros(len(monitor) - len(sums)))

@@ -99,6 +99,16 @@ def test_pieces_of_points_and_queries_change_nothing(search: str, kind: str) -> 
 
 
 @EVERY
+@pytest.mark.parametrize("kind", KINDS)
+def test_votes_are_of_the_same_neighbours(search: str, kind: str) -> None:
+    queries, points = clouds(kind, 40, 9001, 3)
+    found = in_full(queries, points, 50)
+    labels = np.arange(9001)  # each point a class of its own: votes say which points were found
+    votes = knn_votes(queries, points, labels, 50, 9001, search=search)
+    assert [np.flatnonzero(row).tolist() for row in votes] == np.sort(found, axis=1).tolist()
+
+
+@EVERY
 def test_votes_are_the_labels_of_the_neighbours(search: str) -> None:
     queries, points = clouds("float32", 33, 2000, 10)
     labels = np.random.default_rng(5).integers(0, 7, 2000).astype(np.uint8)
@@ -221,12 +231,16 @@ def test_a_search_that_misses_neighbours_is_caught(monkeypatch: pytest.MonkeyPat
     def worst(search: str, part: object, asked: np.ndarray, wanted: int) -> tuple[np.ndarray, np.ndarray]:
         far = ((asked[:, None] - (points - points.mean(axis=0))[None]) ** 2).sum(axis=2)
         index = np.argsort(far, axis=1)[:, -wanted:]
-        return index, np.zeros(len(asked))
+        return index, np.zeros(index.shape)
 
     monkeypatch.setattr(searches, "candidates", worst)
     monkeypatch.setattr(searches, "prepare", lambda *_: None)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
-    assert (nearest(queries, points, 9, search="scikit-learn") == in_full(queries, points, 9)).all()
+    expected = in_full(queries, points, 9)
+    assert (nearest(queries, points, 9, search="scikit-learn") == expected).all()
+    labels = np.arange(3000) % 7
+    votes = knn_votes(queries, points, labels, 9, 7, search="scikit-learn")
+    assert votes.tolist() == [np.bincount(labels[row], minlength=7).tolist() for row in expected]
 
 
 def test_importing_the_lab_loads_no_library() -> None:

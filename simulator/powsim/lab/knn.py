@@ -1,10 +1,10 @@
 """Votes of the k nearest points: the teachers of private-kNN, exact, in bounded memory, on a CPU or a GPU.
 
 A library finds somewhat more than k candidates fast, by |x|^2 - 2xy + |y|^2 in float64. That form cancels, so
-candidates are measured again by the sum of squared differences, and a bound on the rounding of the fast form says
-whether a point outside of them could still belong to the k nearest. Where it could (masses of equal distances, points
-far outside), that query is measured against every point. So the search never decides: the result is the same,
-bit for bit, with every library, device and memory limit.
+a bound on its rounding says for each query whether the k nearest are sure. Where they are not, candidates are measured
+again by the sum of squared differences; and where a point outside of them could still belong to the k nearest (masses
+of equal distances, points far outside), that query is measured against every point. So rounding never decides: the
+result is the same with every library, device and memory limit.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def knn_votes(
     of_points = of_points.astype(np.int64)
     votes = np.empty((len(task.queries), num_classes), np.int16 if k < 2**15 else np.int32)
     step = max(1, memory_bytes // (8 * 8 * num_classes))
-    for begin, found in task.run():
+    for begin, found in task.run(ordered=False):
         for at in range(0, len(found), step):
             some = of_points[found[at : at + step]]
             cell = some + num_classes * np.arange(len(some))[:, None]
@@ -85,7 +85,7 @@ def nearest(
     """Return the indices of the k nearest points, int64 [N, k], the nearest first; rules and errors of `knn_votes`."""
     task = _task(queries, points, k, search, device, memory_bytes)
     out = np.empty((len(task.queries), k), np.int64)
-    for begin, found in task.run():
+    for begin, found in task.run(ordered=True):
         out[begin : begin + len(found)] = found
     return out
 
@@ -161,8 +161,8 @@ class _Task:
     device: str | None
     memory_bytes: int
 
-    def run(self) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Yield (first query, indices [n, k]) until every query is done."""
+    def run(self, ordered: bool) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield (first query, indices [n, k]) until every query is done; the nearest first, or in any order."""
         values = self.memory_bytes // 8
         wanted = min(self.k + max(16, self.k // 8), len(self.points))
         # A piece of points, and of queries so that their distances, with what sorting needs, stay within the memory.
@@ -179,11 +179,33 @@ class _Task:
             pieces.append((low, by_dimension[:, low:high], part, norms[low:high].max()))
         for begin in range(0, len(self.queries), rows):
             asked = np.array(self.queries[begin : begin + rows], np.float64, order="C")
+            if not ordered and len(pieces) == 1 and self.search != "numpy" and wanted < len(points):
+                yield begin, self._sets(asked, asked - middle, *pieces[0], wanted)
+                continue
             best: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
             for low, columns, part, farthest in pieces:
                 best = self._merge(best, asked, asked - middle, low, columns, part, farthest, wanted)
             if best is not None:
                 yield begin, best[1]
+
+    def _sets(
+        self,
+        asked: NDArray[np.float64],
+        shifted: NDArray[np.float64],
+        low: int,
+        columns: NDArray[np.float64],
+        part: Any,
+        farthest: float,
+        wanted: int,
+    ) -> NDArray[np.int64]:
+        """Return the k nearest of all points in any order: as they seem, where no rounding can have swapped two."""
+        index, seen = searches.candidates(self.search, part, shifted, wanted)
+        out = index[:, : self.k].copy()
+        sure = seen[:, self.k] - seen[:, self.k - 1] > 2.0 * _slack(shifted, farthest)
+        some = np.flatnonzero(~sure)
+        if len(some):
+            out[some] = self._merge(None, asked[some], shifted[some], low, columns, part, farthest, wanted)[1]
+        return out
 
     def _merge(
         self,
@@ -200,14 +222,12 @@ class _Task:
         width, wanted = columns.shape[1], min(wanted, columns.shape[1])
         if self.search == "numpy" or wanted == width:
             return self._all(best, asked, low, columns)
-        index, beyond = searches.candidates(self.search, part, shifted, wanted)
+        index, seen = searches.candidates(self.search, part, shifted, wanted)
         index = np.sort(index, axis=1)
         distance = _distances(asked, columns, index)
         out = _select(self.k, best, distance, index + low)
-        # Whatever was left out is at least this far: rounding of the fast form is at most `slack`.
-        reach = np.sqrt(np.einsum("ij,ij->i", shifted, shifted)) + farthest
-        slack = (4.0 * len(columns) + 32.0) * 2.0**-52 * reach**2 + TINY
-        open_ = np.flatnonzero(~(beyond - slack > out[0][:, -1]))
+        # Whatever was left out seems at least as far as the last candidate.
+        open_ = np.flatnonzero(~(seen[:, -1] - _slack(shifted, farthest) > out[0][:, -1]))
         step = max(1, self.memory_bytes // (8 * 6 * (width + self.k)))
         for begin in range(0, len(open_), step):
             some = open_[begin : begin + step]
@@ -225,6 +245,13 @@ class _Task:
         """Return the k nearest of those known and of every point of a piece, each measured in full."""
         index = np.broadcast_to(np.arange(low, low + columns.shape[1]), (len(asked), columns.shape[1]))
         return _select(self.k, best, _distances(asked, columns, None), index)
+
+
+def _slack(shifted: NDArray[np.float64], farthest: float) -> NDArray[np.float64]:
+    """Return by how much a distance [n] may seem wrong: both forms err by a few roundings per dimension at most."""
+    reach = np.sqrt(np.einsum("ij,ij->i", shifted, shifted)) + farthest
+    slack: NDArray[np.float64] = (4.0 * shifted.shape[1] + 32.0) * 2.0**-52 * reach**2 + TINY
+    return slack
 
 
 def _distances(
@@ -249,5 +276,12 @@ def _select(
     if best is not None:  # known ones have lower indices, and stand in front
         distance = np.concatenate((best[0], distance), axis=1)
         index = np.concatenate((best[1], index), axis=1)
-    order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    if distance.shape[1] < 4 * k:
+        order = np.argsort(distance, axis=1, kind="stable")[:, :k]
+    else:
+        order = np.empty((len(distance), k), np.int64)
+        kth = np.partition(distance, k - 1, axis=1)[:, k - 1]
+        for row, (far, most) in enumerate(zip(distance, kth, strict=True)):
+            near = np.flatnonzero(far <= most)
+            order[row] = near[np.argsort(far[near], kind="stable")[:k]]
     return np.take_along_axis(distance, order, axis=1), np.take_along_axis(index, order, axis=1)

@@ -56,16 +56,16 @@ def prepare(search: str, points: NDArray[np.float64], device: str | None) -> Any
 def candidates(
     search: str, part: Any, queries: NDArray[np.float64], wanted: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return the points that seem nearest, int64 [n, wanted] in any order, and how far the last of them seems [n]."""
+    """Return the points that seem nearest, the nearest first, and how far they seem: int64 and float64 [n, wanted]."""
     if search == "scikit-learn":
         seen, index = part.kneighbors(queries, n_neighbors=wanted)
-        return index.astype(np.int64, copy=False), seen[:, -1]
+        return index.astype(np.int64, copy=False), seen
     import torch
 
     points, squares = part
     with torch.no_grad():
         asked = torch.from_numpy(queries).to(points.device)
         seen = torch.addmm(squares, asked, points.T, alpha=-2.0)
-        values, found = torch.topk(seen, wanted, dim=1, largest=False, sorted=False)
-        last = values.amax(dim=1) + (asked * asked).sum(dim=1)
-    return found.cpu().numpy(), last.cpu().numpy()
+        nearest, found = torch.topk(seen, wanted, dim=1, largest=False)
+        nearest += (asked * asked).sum(dim=1, keepdim=True)
+    return found.cpu().numpy(), nearest.cpu().numpy()
