@@ -26,7 +26,7 @@ Floats = NDArray[np.float64]
 State = dict[str, Floats]
 GRAIN_VALUES = 1 << 18
 MOMENTS_MOST = 8 << 20  # bytes of moments per thread; more groups than fit are priced row by row
-BLOCK_VALUES = 1 << 17  # votes whose ln q are held at once: they stay in the second-level cache
+BLOCK_ROWS = 8192  # rows whose ln q are held at once: they stay in the second-level cache
 NONE = np.empty(0)
 
 
@@ -120,10 +120,11 @@ def _lnmax_rows(lnq, scale, orders, out, begin, end):  # type: ignore[no-untyped
 def _count_tops(top, weights, counts, begin, end):  # type: ignore[no-untyped-def]
     """Add the weights of rows whose most votes are whole to counts [T + 1]; return whether all were."""
     every = True
-    for row in range(begin, end):
+    for i in range(end - begin):
+        row = np.uint64(begin + i)
         at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[0] else np.int64(-1)
         if at >= 0 and np.float64(at) == top[row]:
-            counts[at] += weights[row] if weights.shape[0] > 0 else 1.0
+            counts[np.uint64(at)] += weights[row] if weights.shape[0] > 0 else 1.0
         else:
             every = False
     return every
@@ -132,14 +133,15 @@ def _count_tops(top, weights, counts, begin, end):  # type: ignore[no-untyped-de
 @jit
 def _answer_weights(top, weights, realised, answered, out, begin, end):  # type: ignore[no-untyped-def]
     """Fill how much of each answer is paid; -1 where the table does not say."""
-    for row in range(begin, end):
+    for i in range(end - begin):
+        row = np.uint64(begin + i)
         w = weights[row] if weights.shape[0] > 0 else 1.0
         if realised.shape[0] > 0:
             w *= realised[row]
         else:
             at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < answered.shape[0] else np.int64(-1)
-            w = w * answered[at] if at >= 0 and np.float64(at) == top[row] else -1.0
-        out[row - begin] = w
+            w = w * answered[np.uint64(at)] if at >= 0 and np.float64(at) == top[row] else -1.0
+        out[np.uint64(i)] = w
 
 
 def _grain(values: int) -> int:
@@ -216,9 +218,8 @@ def add(
 
     def work(begin: int, end: int) -> None:
         found, bad = empty(plan, count), -1
-        step = max(256, BLOCK_VALUES // plan.num_classes)
-        for low in range(begin, end, step):
-            cut = slice(low, min(low + step, end))
+        for low in range(begin, end, BLOCK_ROWS):
+            cut = slice(low, min(low + BLOCK_ROWS, end))
             some: list[Any] = [None if values is None else values[cut] for values in (groups, weights, realised)]
             at = _add_block(plan, found, votes[cut], *some)
             bad = low + at if at >= 0 and bad < 0 else bad

@@ -4,7 +4,8 @@ At each order a row's cost is order / sigma^2 below one crossover and one smooth
 every crossover; in a cell the cost is replaced by its Chebyshev interpolant of degree 7, whose sum over rows the
 moments give. Cells are 1/64 wide in s up to s = 8 and 1/4 wide in s^2 beyond, where costs fall as exp(-s^2): the
 interpolant is then good to 1e-14 of the cost itself.
-v1 all orders of every row; v2 moments: one multiply-add for each of eight, and the orders once per touched cell.
+v1 all orders of every row; v2 moments: one multiply-add for each of eight, and the orders once per touched cell
+(12 ns a row); v3 roots by blocks, and the search for the cell without a branch (6 ns).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from powsim_kernels.jit import jit
 from powsim_kernels.pate.costs import Step, fill
 
 DEGREE = 8
+BLOCK = 128  # rows whose roots are taken together, as vector code
 NARROW, EVEN, PER_S, PER_SQUARE = 64.0, 8.0, 256.0, 4.0
 MOST_SQUARE = 10_000.0  # rows with more -ln q than this are priced one by one: 40,000 cells, 2.5 MiB of moments
 
@@ -64,32 +66,39 @@ def cells_of(step: Step, most: float) -> Cells:
 @jit
 def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-untyped-def]
     """Add rows begin..end to moments [M, 8]; return how many rows no cell holds, their numbers in `left`."""
-    beyond = 0
+    beyond = np.uint64(0)
     edges, middle, inverse, first = cells.edges, cells.middle, cells.inverse, cells.first
-    for row in range(begin, end):
-        less = -lnq[row]
-        if not (less <= cells.most):  # NaN too
-            left[beyond] = row
-            beyond += 1
-            continue
-        s = math.sqrt(less)
-        at = np.uint64(s * PER_S) if less < EVEN * EVEN else np.uint64(EVEN * PER_S + (less - EVEN * EVEN) * PER_SQUARE)
-        cell = np.uint64(first[at])
-        while s >= edges[cell + np.uint64(1)]:
-            cell += np.uint64(1)
-        t = (s - middle[cell]) * inverse[cell]
-        w = weights[row] if weights.shape[0] > 0 else 1.0
-        t2 = t * t
-        wt, t4 = w * t, t2 * t2
-        moments[cell, np.uint64(0)] += w
-        moments[cell, np.uint64(1)] += wt
-        moments[cell, np.uint64(2)] += w * t2
-        moments[cell, np.uint64(3)] += wt * t2
-        moments[cell, np.uint64(4)] += w * t4
-        moments[cell, np.uint64(5)] += wt * t4
-        moments[cell, np.uint64(6)] += w * t4 * t2
-        moments[cell, np.uint64(7)] += wt * t4 * t2
-    return beyond
+    roots, steps = np.empty(BLOCK), np.empty(BLOCK, np.int32)
+    for low in range(begin, end, BLOCK):
+        size = min(BLOCK, end - low)
+        for i in range(size):
+            less = -lnq[np.uint64(low + i)]
+            s = math.sqrt(less)
+            at = s * PER_S if less < EVEN * EVEN else EVEN * PER_S + (less - EVEN * EVEN) * PER_SQUARE
+            roots[np.uint64(i)], steps[np.uint64(i)] = s, np.int32(at if less <= cells.most else -1.0)  # NaN too
+        for i in range(size):
+            row, s, step = np.uint64(low + i), roots[np.uint64(i)], steps[np.uint64(i)]
+            if step < 0:
+                left[beyond] = row
+                beyond += np.uint64(1)
+                continue
+            cell = np.uint64(first[np.uint64(step)])
+            cell += np.uint64(s >= edges[cell + np.uint64(1)])  # what is left to the loop is too rare to mispredict
+            while s >= edges[cell + np.uint64(1)]:
+                cell += np.uint64(1)
+            t = (s - middle[cell]) * inverse[cell]
+            w = weights[row] if weights.shape[0] > 0 else 1.0
+            t2 = t * t
+            wt, t4 = w * t, t2 * t2
+            moments[cell, np.uint64(0)] += w
+            moments[cell, np.uint64(1)] += wt
+            moments[cell, np.uint64(2)] += w * t2
+            moments[cell, np.uint64(3)] += wt * t2
+            moments[cell, np.uint64(4)] += w * t4
+            moments[cell, np.uint64(5)] += wt * t4
+            moments[cell, np.uint64(6)] += w * t4 * t2
+            moments[cell, np.uint64(7)] += wt * t4 * t2
+    return np.int64(beyond)
 
 
 @jit

@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 LOG2_E = 1.4426950408889634
@@ -19,6 +20,7 @@ MAGIC_BITS = 0x4338000000000000
 ROOT_HALF_BITS = 0x3FE6A09E667F3BCD
 ONE_BITS = 0x3FF0000000000000
 LEAST = -708.0
+CHUNK = 32  # numbers of which `chunk_most` finds the largest
 NEGLIGIBLE = 1e-140  # squares of smaller numbers are subnormal, 50 times slower, and count for nothing
 
 
@@ -32,8 +34,28 @@ def _of_bits(typing_context: Any, x: Any) -> Any:
     return types.float64(types.int64), lambda _, builder, __, args: builder.bitcast(args[0], ir.DoubleType())
 
 
+def _chunk_most(typing_context: Any, numbers: Any, at: Any) -> Any:
+    """Return the largest of CHUNK unsigned numbers of a C-contiguous array, from the flat index `at` on.
+
+    Written as one vector reduction: LLVM unrolls the loop to as many branches instead (450 -> 105 ns for 1,000).
+    """
+    bits = numbers.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(bits), CHUNK)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        loaded = builder.load(builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer()), align=bits // 8)
+        kind = ir.FunctionType(ir.IntType(bits), [vector])
+        reduce = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.umax.v{CHUNK}i{bits}")
+        found = builder.call(reduce, [loaded])
+        return found if bits == 64 else builder.zext(found, ir.IntType(64))
+
+    return types.uint64(numbers, types.uint64), generate
+
+
 bits_of: Any = intrinsic(_bits_of)
 of_bits: Any = intrinsic(_of_bits)
+chunk_most: Any = intrinsic(_chunk_most)
 
 
 def fused(function: Any) -> Any:
