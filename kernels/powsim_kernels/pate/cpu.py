@@ -6,17 +6,16 @@ Rows are shared among threads in ranges; every range has its own moments, and th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.pate import costs, moments, running, tally
-from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_lnmax, rdp_screening
+from powsim_kernels.pate import costs, curves, moments, running, tally
+from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_screening
 from powsim_kernels.threads import over_ranges
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ State = dict[str, Floats]
 GRAIN_VALUES = 1 << 18
 MOMENTS_MOST = 8 << 20  # bytes of moments per thread; more groups than fit are priced row by row
 BLOCK_ROWS = 8192  # rows whose ln q are held at once: they stay in the second-level cache
+BUFFER_VALUES = 1 << 19  # costs held at once where only eps is wanted
+GATES_MOST = 1 << 19  # costs of threshold steps by most votes and order that are worth holding
 NONE = np.empty(0)
 
 
@@ -110,24 +111,13 @@ def _screenings(top, threshold, sigma1, orders, out):  # type: ignore[no-untyped
 
 
 @jit
-def _lnmax_rows(lnq, scale, orders, out, begin, end):  # type: ignore[no-untyped-def]
-    for row in range(begin, end):
-        for at in range(orders.shape[0]):
-            out[row, at] = rdp_lnmax(lnq[row], scale, orders[at]) if lnq[row] <= 0.0 else math.nan
-
-
-@jit
 def _count_tops(top, weights, counts, begin, end):  # type: ignore[no-untyped-def]
-    """Add the weights of rows whose most votes are whole to counts [T + 1]; return whether all were."""
-    every = True
+    """Add the weights of rows whose most votes are whole to counts [T + 1]."""
     for i in range(end - begin):
         row = np.uint64(begin + i)
         at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[0] else np.int64(-1)
         if at >= 0 and np.float64(at) == top[row]:
             counts[np.uint64(at)] += weights[row] if weights.shape[0] > 0 else 1.0
-        else:
-            every = False
-    return every
 
 
 @jit
@@ -169,14 +159,14 @@ def log_answered(plan: PatePlan, top: Floats) -> Floats:
 
 def answers(plan: PatePlan, lnq: Floats, out: Floats) -> None:
     """Fill the costs [n, L] of answering rows whose ln q is known."""
-    work: Callable[[int, int], None]
     if plan.mechanism == "lnmax":
-        scale = float(plan.sigma)
-        work = lambda begin, end: _lnmax_rows(lnq, scale, plan.grid, out, begin, end)  # noqa: E731
-    else:
-        step = tools(plan).answer
-        work = lambda begin, end: costs.fill_rows(lnq, step, out, begin, end)  # noqa: E731
-    over_ranges(work, len(lnq), threads=plan.threads, grain=_grain(plan.grid.size))
+        work = partial(costs.fill_lnmax, lnq, float(plan.sigma), plan.grid, out)
+        over_ranges(work, len(lnq), threads=plan.threads, grain=_grain(plan.grid.size))
+        return
+    own = tools(plan)
+    for low in range(0, len(lnq), curves.MOST_ROWS):
+        rows = slice(low, low + curves.MOST_ROWS)
+        curves.fill_rows(lnq[rows], own.answer, own.cells, plan.threads, out[rows])
 
 
 def thresholds(plan: PatePlan, tops: Floats) -> Floats:
@@ -185,7 +175,7 @@ def thresholds(plan: PatePlan, tops: Floats) -> Floats:
     if plan.screening == "exact":
         _screenings(tops, *plan.gate, plan.grid, out)
     else:
-        costs.fill_rows(_gate_lnq(tops, *plan.gate), tools(plan).gate, out, 0, len(tops))
+        costs.fill_rows(_gate_lnq(tops, *plan.gate), tools(plan).gate, np.empty(0, np.int32), out, 0, len(tops))
     return out
 
 
@@ -343,18 +333,37 @@ def finish(plan: PatePlan, state: State) -> Floats:
     return sums
 
 
-def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, eps: Floats) -> None:
-    """Fill eps after each row; `spent` [L] is what came before, and may be changed."""
-    own = tools(plan)
-    if plan.mechanism == "gnmax" and not plan.confident and np.all(-lnq <= own.cells.most):  # NaN compares false
-        room = np.zeros((len(own.cells.middle), moments.DEGREE))
-        running.run(lnq, spent, extra, own.answer, own.cells, room, eps)
+def run(
+    plan: PatePlan,
+    lnq: Floats,
+    top: Floats,
+    groups: NDArray[np.int64] | None,
+    spent: Floats,
+    extra: Floats,
+    eps: Floats,
+    state: dict[str, Any],
+) -> None:
+    """Fill eps after each row of a piece; `spent` [G, L] is what came before the rows that `state` {} has not seen."""
+    own, tops = tools(plan), len(tools(plan).tables[0]) if plan.confident else 0
+    paid, at = NONE, np.empty(0, np.int64)
+    pruned = groups is None and plan.mechanism == "gnmax" and tops * plan.grid.size <= GATES_MOST
+    pruned = pruned and bool(np.all(-lnq <= own.cells.most))  # NaN compares false
+    if pruned and plan.confident:
+        at = top.astype(np.int64)
+        pruned = bool(np.all(at == top) and np.all(at < tops))
+        paid = own.answered[at] if pruned else paid
+    if pruned:
+        if not state:
+            gates = thresholds(plan, np.arange(float(tops))).T.copy() if tops else np.empty((plan.grid.size, 0))
+            state["past"] = running.past(spent[0], extra, gates, own.cells)
+        running.run(lnq, paid, at, extra, own.answer, own.cells, state["past"], eps)
         return
-    step = max(1, (1 << 17) // plan.grid.size)
+    if state:
+        running.settle(state.pop("past"), own.cells, own.answer, spent[0])
+    step = max(1, BUFFER_VALUES // plan.grid.size)
     for begin in range(0, len(lnq), step):
-        found = plan._costs(lnq[begin : begin + step], top[begin : begin + step], None)
-        found[0] += spent
-        np.cumsum(found, axis=0, out=found)
-        spent[:] = found[-1]
-        found += extra
-        np.min(found, axis=1, out=eps[begin : begin + step])
+        rows = slice(begin, begin + step)
+        found = plan._costs(lnq[rows], top[rows], None)
+        running.add_up(
+            found, np.zeros(len(found), np.int64) if groups is None else groups[rows], spent, extra, eps[rows]
+        )

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from powsim_kernels.jit import jit
+from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.costs import Step, fill
 
 DEGREE = 8
@@ -63,6 +63,26 @@ def cells_of(step: Step, most: float) -> Cells:
     )
 
 
+@helper
+def locate(lnq, low, size, cells, roots, steps):  # type: ignore[no-untyped-def]
+    """Fill sqrt(-ln q) of a block of rows, and the step of the finder it is in; -1 where no cell holds it, as NaN."""
+    for i in range(size):
+        less = -lnq[np.uint64(low) + np.uint64(i)]
+        s = math.sqrt(less)
+        at = s * PER_S if less < EVEN * EVEN else EVEN * PER_S + (less - EVEN * EVEN) * PER_SQUARE
+        roots[np.uint64(i)], steps[np.uint64(i)] = s, np.int32(at if less <= cells.most else -1.0)
+
+
+@helper
+def cell_of(s, step, edges, first):  # type: ignore[no-untyped-def]
+    """Return the cell of s, looking from where its step of the finder begins."""
+    cell = np.uint64(first[np.uint64(step)])
+    cell += np.uint64(s >= edges[cell + np.uint64(1)])  # what is left to the loop is too rare to be mispredicted
+    while s >= edges[cell + np.uint64(1)]:
+        cell += np.uint64(1)
+    return cell
+
+
 @jit
 def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-untyped-def]
     """Add rows begin..end to moments [M, 8]; return how many rows no cell holds, their numbers in `left`."""
@@ -71,21 +91,14 @@ def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-u
     roots, steps = np.empty(BLOCK), np.empty(BLOCK, np.int32)
     for low in range(begin, end, BLOCK):
         size = min(BLOCK, end - low)
-        for i in range(size):
-            less = -lnq[np.uint64(low + i)]
-            s = math.sqrt(less)
-            at = s * PER_S if less < EVEN * EVEN else EVEN * PER_S + (less - EVEN * EVEN) * PER_SQUARE
-            roots[np.uint64(i)], steps[np.uint64(i)] = s, np.int32(at if less <= cells.most else -1.0)  # NaN too
+        locate(lnq, low, size, cells, roots, steps)
         for i in range(size):
             row, s, step = np.uint64(low + i), roots[np.uint64(i)], steps[np.uint64(i)]
             if step < 0:
                 left[beyond] = row
                 beyond += np.uint64(1)
                 continue
-            cell = np.uint64(first[np.uint64(step)])
-            cell += np.uint64(s >= edges[cell + np.uint64(1)])  # what is left to the loop is too rare to mispredict
-            while s >= edges[cell + np.uint64(1)]:
-                cell += np.uint64(1)
+            cell = cell_of(s, step, edges, first)
             t = (s - middle[cell]) * inverse[cell]
             w = weights[row] if weights.shape[0] > 0 else 1.0
             t2 = t * t

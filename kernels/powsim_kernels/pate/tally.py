@@ -122,7 +122,8 @@ def _few(votes, row, most, tail):  # type: ignore[no-untyped-def]
 def _wide(votes, row, used, limit, tail):  # type: ignore[no-untyped-def]
     """Return (most votes, q) of a row of many counts, (-1, NaN) of one that cannot be votes.
 
-    used: room for the chunks with a vote. The last chunk overlaps the one before where classes are no multiple, which changes no maximum.
+    used: room for the chunks with a vote. The last chunk overlaps the one before where classes are no multiple of it,
+    which changes no maximum.
     """
     classes = votes.shape[1]
     base, last = row * np.uint64(classes), (classes - 1) // CHUNK
@@ -170,7 +171,7 @@ def _counted_rows(votes, tables, limit, cap, lnq, top, begin, end):  # type: ign
     """
     tail, logs, reach = tables
     used = np.empty(votes.shape[1] // CHUNK + 1, np.int64)
-    bad = np.int64(-1)
+    bad, deep, wrong = np.int64(-1), False, False
     for first in range(begin, end, BLOCK):
         low, size = np.uint64(first), min(BLOCK, end - first)
         if votes.shape[1] >= WIDE:
@@ -242,11 +243,11 @@ def _any_rows(votes, tables, law, cap, lnq, top, begin, end):  # type: ignore[no
     used = np.empty(classes // CHUNK + 1, np.int64)
     for i in range(end - begin):
         row = np.uint64(begin + i)
-        high, good, even = 0.0, True, True
+        high, good, even = 0.0, 1, 1
         for j in range(classes):
             count = np.float64(votes[row, np.uint64(j)])
-            good &= count >= 0.0 and count <= voters  # NaN compares false
-            even &= count == math.floor(count)
+            good &= int(count >= 0.0 and count <= voters)  # NaN compares false
+            even &= int(count == math.floor(count))
             counts[np.uint64(j)] = count
             high = count if count > high else high
         if not good:
