@@ -46,8 +46,9 @@ class Accumulator:
             bad = plan.twin.add(plan, found, piece, *parts)
             if bad >= 0 and plan.check:
                 raise bad_row(bad, begin, piece, plan.num_voters)
-        for name, values in found.items():
+        for name, values in found.items() if self.rows else ():
             self._state[name] += values
+        self._state = self._state if self.rows else found
         self.rows += len(array)
         return self
 

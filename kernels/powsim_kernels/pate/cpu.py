@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 State = dict[str, Floats]
 GRAIN_VALUES = 1 << 18
-MOMENTS_MOST = 8 << 20  # bytes of moments per thread; more groups than fit are priced row by row
+MOMENTS_MOST = 3 << 20  # bytes of moments per thread; more groups than fit are priced row by row
 BLOCK_ROWS = 8192  # rows whose ln q are held at once: they stay in the second-level cache
 BUFFER_VALUES = 1 << 19  # costs held at once where only eps is wanted
 GATES_MOST = 1 << 19  # costs of threshold steps by most votes and order that are worth holding
-NONE = np.empty(0)
+NONE, NO_GROUPS = np.empty(0), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -111,13 +111,24 @@ def _screenings(top, threshold, sigma1, orders, out):  # type: ignore[no-untyped
 
 
 @jit
-def _count_tops(top, weights, counts, begin, end):  # type: ignore[no-untyped-def]
-    """Add the weights of rows whose most votes are whole to counts [T + 1]."""
-    for i in range(end - begin):
-        row = np.uint64(begin + i)
-        at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[0] else np.int64(-1)
+def _count_tops(top, weights, groups, counts):  # type: ignore[no-untyped-def]
+    """Add the weights of rows whose most votes are whole to counts [G, T + 1]."""
+    for i in range(top.shape[0]):
+        row = np.uint64(i)
+        group = np.uint64(groups[row]) if groups.shape[0] > 0 else np.uint64(0)
+        at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[1] else np.int64(-1)
         if at >= 0 and np.float64(at) == top[row]:
-            counts[np.uint64(at)] += weights[row] if weights.shape[0] > 0 else 1.0
+            counts[group, np.uint64(at)] += weights[row] if weights.shape[0] > 0 else 1.0
+
+
+@jit
+def _scatter(found, weights, groups, sums):  # type: ignore[no-untyped-def]
+    """Add costs [n, L] to the sums [G, L] of their groups."""
+    for i in range(found.shape[0]):
+        row = np.uint64(i)
+        group, w = np.uint64(groups[row]), weights[row] if weights.shape[0] > 0 else 1.0
+        for j in range(found.shape[1]):
+            sums[group, np.uint64(j)] += w * found[row, np.uint64(j)]
 
 
 @jit
@@ -203,17 +214,13 @@ def add(
     realised: NDArray[np.bool_] | None,
 ) -> int:
     """Add rows to a total; return the first row that cannot be votes, or -1."""
+    if "moments" not in state:
+        return _add_blocks(plan, state, votes, groups, weights, realised, 0, len(votes))
     parts: dict[int, tuple[State, int]] = {}
-    count = len(state["sums"])
 
     def work(begin: int, end: int) -> None:
-        found, bad = empty(plan, count), -1
-        for low in range(begin, end, BLOCK_ROWS):
-            cut = slice(low, min(low + BLOCK_ROWS, end))
-            some: list[Any] = [None if values is None else values[cut] for values in (groups, weights, realised)]
-            at = _add_block(plan, found, votes[cut], *some)
-            bad = low + at if at >= 0 and bad < 0 else bad
-        parts[begin] = found, bad
+        found = empty(plan, len(state["sums"]))
+        parts[begin] = found, _add_blocks(plan, found, votes, groups, weights, realised, begin, end)
 
     over_ranges(work, len(votes), threads=plan.threads, grain=_grain(plan.num_classes))
     bad = -1
@@ -224,70 +231,61 @@ def add(
     return bad
 
 
-def _add_block(
+def _add_blocks(
     plan: PatePlan,
     state: State,
     votes: NDArray[Any],
     groups: NDArray[np.int64] | None,
     weights: Floats | None,
     realised: NDArray[np.bool_] | None,
+    begin: int,
+    end: int,
 ) -> int:
-    own, n = tools(plan), len(votes)
-    lnq, top = np.empty(n), np.empty(n)
-    bad = tally.read(votes, own.tables, own.law, lnq, top, 0, n)
-    whole = NONE if weights is None else weights
-    paid = whole
-    if "moments" not in state:
-        _add_rows(plan, state["sums"], lnq, top, np.arange(n), groups, whole, realised)
-        return bad
-    left = np.zeros(n, np.bool_)
-    if plan.confident:
-        paid = np.empty(n)
-        _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
-        if len(own.tables[0]) <= 1 or votes.dtype.kind == "f":
-            left = ~((top == np.floor(top)) & (top < len(own.tables[0])))
-    for group, rows in _by_group(groups, n):
-        if rows is not None:
-            sub = (lnq[rows], top[rows], paid[rows] if len(paid) else paid, whole[rows] if len(whole) else whole)
-        else:
-            sub = (lnq, top, paid, whole)
-        _add_group(plan, state, group, sub, left if rows is None else left[rows], rows, realised, groups)
-    return bad
+    """Add rows begin..end in blocks; return the first that cannot be votes, or -1."""
+    own, first = tools(plan), -1
+    for low in range(begin, end, BLOCK_ROWS):
+        cut = slice(low, min(low + BLOCK_ROWS, end))
+        n = cut.stop - low
+        lnq, top = np.empty(n), np.empty(n)
+        bad = tally.read(votes[cut], own.tables, own.law, lnq, top, 0, n)
+        first = low + bad if bad >= 0 and first < 0 else first
+        whole = NONE if weights is None else weights[cut]
+        numbers = NO_GROUPS if groups is None else groups[cut]
+        flags = None if realised is None else realised[cut]
+        _add_block(plan, state, lnq, top, whole, numbers, flags, votes.dtype.kind == "f")
+    return first
 
 
-def _by_group(groups: NDArray[np.int64] | None, n: int) -> list[tuple[int, NDArray[np.int64] | None]]:
-    if groups is None:
-        return [(0, None)]
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [(int(groups[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows)]
-
-
-def _add_group(
+def _add_block(
     plan: PatePlan,
     state: State,
-    group: int,
-    sub: tuple[Floats, Floats, Floats, Floats],
-    left: NDArray[np.bool_],
-    rows: NDArray[np.int64] | None,
+    lnq: Floats,
+    top: Floats,
+    whole: Floats,
+    groups: NDArray[np.int64],
     realised: NDArray[np.bool_] | None,
-    groups: NDArray[np.int64] | None,
+    soft: bool,
 ) -> None:
-    lnq, top, paid, whole = sub
-    own = tools(plan)
-    flags = realised if realised is None or rows is None else realised[rows]
-    if left.any():  # soft counts under a threshold: row by row
-        _add_rows(plan, state["sums"][group : group + 1], lnq, top, np.flatnonzero(left), None, whole, flags)
-        kept = ~left
-        lnq, top = lnq[kept], top[kept]
-        paid, whole = (values[kept] if len(values) else values for values in (paid, whole))
-        flags = flags if flags is None else flags[kept]
-    beyond = np.empty(len(lnq), np.int64)
-    count = moments.gather(lnq, paid, own.cells, state["moments"][group], beyond, 0, len(lnq))
+    own, n, paid = tools(plan), len(lnq), whole
+    if "moments" not in state:
+        _add_rows(plan, state["sums"], lnq, top, whole, groups, realised, np.arange(n))
+        return
     if plan.confident:
-        _count_tops(top, whole, state["tops"][group], 0, len(top))
-    sums, buffer = state["sums"][group], np.empty(plan.grid.size)
+        known = len(own.tables[0])
+        if known <= 1 or soft:  # the tables do not say what the threshold costs: row by row
+            kept = (top == np.floor(top)) & (top < known)
+            _add_rows(plan, state["sums"], lnq, top, whole, groups, realised, np.flatnonzero(~kept))
+            lnq, top = lnq[kept], top[kept]
+            whole = whole[kept] if len(whole) else whole
+            groups = groups[kept] if len(groups) else groups
+            realised, n = realised if realised is None else realised[kept], len(lnq)
+        paid = np.empty(n)
+        _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
+        _count_tops(top, whole, groups, state["tops"])
+    beyond, buffer = np.empty(n, np.int64), np.empty(plan.grid.size)
+    count = moments.gather(lnq, paid, groups, own.cells, state["moments"].reshape(-1, moments.DEGREE), beyond, 0, n)
     for row in beyond[:count].tolist():
+        sums = state["sums"][groups[row] if len(groups) else 0]
         if math.isnan(lnq[row]):
             sums[:] = math.nan
         else:
@@ -299,22 +297,21 @@ def _add_rows(
     sums: Floats,
     lnq: Floats,
     top: Floats,
-    rows: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
     weights: Floats,
+    groups: NDArray[np.int64],
     realised: NDArray[np.bool_] | None,
+    rows: NDArray[np.int64],
 ) -> None:
     """Add the costs of these rows, held in pieces of bounded size."""
-    step = max(1, (1 << 17) // plan.grid.size)
+    step = max(1, BUFFER_VALUES // plan.grid.size)
     for begin in range(0, len(rows), step):
         pick = rows[begin : begin + step]
         found = plan._costs(lnq[pick], top[pick], None if realised is None else realised[pick])
-        if len(weights):
-            found *= weights[pick, None]
-        if groups is None:
-            sums[0] += found.sum(axis=0)
+        some = weights[pick] if len(weights) else weights
+        if len(groups):
+            _scatter(found, some, groups[pick], sums)
         else:
-            np.add.at(sums, groups[pick], found)
+            sums[0] += some @ found if len(some) else found.sum(axis=0)
 
 
 def finish(plan: PatePlan, state: State) -> Floats:
@@ -322,8 +319,8 @@ def finish(plan: PatePlan, state: State) -> Floats:
     sums = state["sums"].copy()
     if "moments" in state:
         own = tools(plan)
+        moments.finish(state["moments"], own.cells, own.answer, sums)
         for group in range(len(sums)):
-            moments.finish(state["moments"][group], own.cells, own.answer, sums[group])
             if plan.confident:
                 at = np.flatnonzero(state["tops"][group])
                 step = max(1, (1 << 17) // plan.grid.size)

@@ -84,8 +84,11 @@ def cell_of(s, step, edges, first):  # type: ignore[no-untyped-def]
 
 
 @jit
-def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-untyped-def]
-    """Add rows begin..end to moments [M, 8]; return how many rows no cell holds, their numbers in `left`."""
+def gather(lnq, weights, groups, cells, moments, left, begin, end):  # type: ignore[no-untyped-def]
+    """Add rows begin..end to moments [G M, 8]; return how many rows no cell holds, their numbers in `left`.
+
+    weights and groups: per row, or empty where every weight is 1 and every row in group 0.
+    """
     beyond = np.uint64(0)
     edges, middle, inverse, first = cells.edges, cells.middle, cells.inverse, cells.first
     roots, steps = np.empty(BLOCK), np.empty(BLOCK, np.int32)
@@ -100,6 +103,8 @@ def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-u
                 continue
             cell = cell_of(s, step, edges, first)
             t = (s - middle[cell]) * inverse[cell]
+            if groups.shape[0] > 0:
+                cell += np.uint64(groups[row]) * np.uint64(middle.shape[0])
             w = weights[row] if weights.shape[0] > 0 else 1.0
             t2 = t * t
             wt, t4 = w * t, t2 * t2
@@ -116,25 +121,31 @@ def gather(lnq, weights, cells, moments, left, begin, end):  # type: ignore[no-u
 
 @jit
 def finish(moments, cells, step, sums):  # type: ignore[no-untyped-def]
-    """Add to sums [L] what the rows in moments [M, 8] cost."""
-    orders = step.k.shape[0]
-    cost, helps = np.empty(orders), np.empty(orders)
-    for cell in range(moments.shape[0]):
-        count = moments[cell, 0]
-        if count == 0.0:
-            continue
-        mu = step.sigma * cells.middle[cell]
-        for at in range(orders):
-            helps[at] = 1.0 if mu >= step.cross[at] else 0.0
-            sums[at] += (1.0 - helps[at]) * count * step.ceiling[at]
-        if mu < step.least or mu > step.far:
-            continue
-        for node in range(DEGREE):
-            share = 0.0
-            for power in range(DEGREE):
-                share += cells.basis[node, power] * moments[cell, power]
-            s = cells.middle[cell] + cells.nodes[node] / cells.inverse[cell]
-            fill(s * s, step, cost)
+    """Add to sums [G, L] what the rows in moments [G, M, 8] cost; nodes are priced once for all groups."""
+    groups, orders = moments.shape[0], step.k.shape[0]
+    cost, helps, share = np.empty((DEGREE, orders)), np.empty(orders), np.empty(DEGREE)
+    for cell in range(moments.shape[1]):
+        mu, known = step.sigma * cells.middle[cell], False
+        for group in range(groups):
+            count = moments[group, cell, 0]
+            if count == 0.0:
+                continue
+            if not known:
+                known = True
+                for at in range(orders):
+                    helps[at] = 1.0 if mu >= step.cross[at] else 0.0
+                for node in range(DEGREE if step.least <= mu <= step.far else 0):
+                    s = cells.middle[cell] + cells.nodes[node] / cells.inverse[cell]
+                    fill(s * s, step, cost[node])
             for at in range(orders):
-                # Near an edge rounding may put a node on the other side of the cut; its value is then the cut's own.
-                sums[at] += helps[at] * share * cost[at]
+                sums[group, at] += (1.0 - helps[at]) * count * step.ceiling[at]
+            if mu < step.least or mu > step.far:
+                continue
+            for node in range(DEGREE):
+                share[node] = 0.0
+                for power in range(DEGREE):
+                    share[node] += cells.basis[node, power] * moments[group, cell, power]
+            for node in range(DEGREE):
+                for at in range(orders):
+                    # Rounding may put a node on the other side of a cut nearby; its value is then the cut's own.
+                    sums[group, at] += helps[at] * share[node] * cost[node, at]

@@ -197,11 +197,16 @@ class PatePlan:
         step = max(1, BUFFER_VALUES // self.grid.size)
         for begin in range(0, len(array), step):
             rows = slice(begin, begin + step)
-            candidates = self._costs(*self._read(array[rows], begin), None)
-            candidates += extra
-            index[rows] = np.argmin(candidates, axis=1)
-            best[rows] = np.maximum(np.min(candidates, axis=1), 0.0)
-        return best, index
+            best[rows], index[rows] = self._least(array[rows], begin, extra)
+        return np.maximum(best, 0.0, out=best), index
+
+    def _least(
+        self, votes: NDArray[Any], first: int, extra: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the least cost + extra of each row, and the order it is at."""
+        candidates = self._costs(*self._read(votes, first), None)
+        candidates += extra
+        return np.min(candidates, axis=1), np.argmin(candidates, axis=1)
 
     def accumulator(self, num_groups: int | None = None) -> Accumulator:
         """Return an empty running total; totals of the same plan merge with `+`."""

@@ -47,7 +47,7 @@ def past(spent: NDArray[np.float64], extra: NDArray[np.float64], gates: NDArray[
 
 def settle(past: Past, cells: Cells, step: Step, spent: NDArray[np.float64]) -> None:
     """Add to spent [L] what all rows so far cost."""
-    finish(past.moments, cells, step, spent)
+    finish(past.moments[None], cells, step, spent[None])
     spent += past.gates @ past.counts
 
 
@@ -120,7 +120,7 @@ def run(lnq, paid, top, extra, step, cells, past, eps):  # type: ignore[no-untyp
     rows, orders, known = lnq.shape[0], extra.shape[0], past.known
     less, mu, la, lb = np.empty(MOST_BLOCK), np.empty(MOST_BLOCK), np.empty(MOST_BLOCK), np.empty(MOST_BLOCK)
     keep, price, lead = np.empty(MOST_BLOCK), np.empty(MOST_BLOCK), np.empty(MOST_BLOCK)
-    left, which = np.empty(MOST_BLOCK, np.int64), np.empty(orders, np.int64)
+    left, which, none = np.empty(MOST_BLOCK, np.int64), np.empty(orders, np.int64), np.empty(0, np.int64)
     begin = 0
     while begin < rows:
         best = past.at[1]
@@ -156,7 +156,7 @@ def run(lnq, paid, top, extra, step, cells, past, eps):  # type: ignore[no-untyp
             known[at] += total
             if known[at] + extra[at] < least:
                 past.at[1], least = at, known[at] + extra[at]
-        gather(lnq, paid, cells, past.moments, left, begin, begin + size)
+        gather(lnq, paid, none, cells, past.moments, left, begin, begin + size)
         nearest, farthest = math.inf, 0.0
         for i in range(size):
             nearest, farthest = min(nearest, less[i]), max(farthest, less[i])
