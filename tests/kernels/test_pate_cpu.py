@@ -163,7 +163,9 @@ def test_rows_beyond_the_cells_and_rows_that_cannot_be_votes_are_priced_alone() 
     votes = np.array([[400, 0], [399, 1], [220, 180], [200, 200], [9, -1]], np.int16)
     its = PatePlan(400, 2, 1.0, [2, 8, 200], backend="cpu", check=False)
     alone, many = its.rdp(votes), its.rdp(np.repeat(votes, 300, axis=0)).reshape(5, 300, 3)
-    assert np.isnan(alone[4]).all() and np.isnan(many[4]).all() and not np.isnan(many[:4]).any()
+    assert np.isnan(alone[4]).all()
+    assert np.isnan(many[4]).all()
+    assert not np.isnan(many[:4]).any()
     np.testing.assert_allclose(many[:4, 7], alone[:4], rtol=1e-12, atol=1e-290)
 
 
