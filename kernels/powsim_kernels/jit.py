@@ -32,5 +32,8 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller."""
-    return njit(nogil=True, error_model="numpy")(function)
+    """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller.
+
+    LLVM's own judgement leaves a call with two dozen arguments on the stack where an array goes in.
+    """
+    return njit(nogil=True, error_model="numpy", forceinline=True)(function)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from powsim_kernels.pate.plan import PatePlan
 
 State = dict[str, NDArray[np.float64]]
+ROWS = 1 << 16  # read at once where every row has a result
 
 
 class Accumulator:
@@ -45,8 +46,9 @@ class Accumulator:
             bad = plan.twin.add(plan, found, piece, *parts)
             if bad >= 0 and plan.check:
                 raise bad_row(bad, begin, piece, plan.num_voters)
-        for name, values in found.items():
+        for name, values in found.items() if self.rows else ():
             self._state[name] += values
+        self._state = self._state if self.rows else found
         self.rows += len(array)
         return self
 
@@ -91,15 +93,10 @@ def running(
             raise ValueError("start holds a negative or NaN cost")
         spent[:] = before
     extra = surcharge(plan.grid, check_delta(delta), conversion)
-    lnq, top = plan._read(array)
-    eps = np.empty(len(array))
-    if numbers is None:
-        plan.twin.run(plan, lnq, top, spent[0], extra, eps)
-    else:
-        step = max(1, (1 << 19) // plan.grid.size)
-        for begin in range(0, len(array), step):
-            for row, cost in enumerate(plan._costs(lnq[begin : begin + step], top[begin : begin + step], None), begin):
-                mine = spent[numbers[row]]
-                mine += cost
-                eps[row] = np.min(mine + extra)
-    return np.maximum(eps[every - 1 :: every], 0.0)
+    eps, state = np.empty(len(array)), {}  # type: ignore[var-annotated]
+    for begin in range(0, len(array), ROWS):
+        rows = slice(begin, begin + ROWS)
+        lnq, top = plan._read(array[rows], begin)
+        plan.twin.run(plan, lnq, top, None if numbers is None else numbers[rows], spent, extra, eps[rows], state)
+    out = eps[every - 1 :: every].copy() if every > 1 else eps
+    return np.maximum(out, 0.0, out=out)

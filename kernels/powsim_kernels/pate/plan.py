@@ -21,6 +21,7 @@ OFFERED = ("reference", "cpu")
 LEAST_SIGMA, MOST_SIGMA = 1e-6, 1e12
 MOST_VOTERS = 2**53  # counts above are not whole numbers in float64 any more
 BUFFER_VALUES = 1 << 19  # Renyi costs held at once where only their conversion is wanted
+BUFFER_ROWS = 1 << 17  # rows read at once where the costs of all are wanted
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,15 +118,15 @@ class PatePlan:
             worst = np.maximum(worst, self.twin.thresholds(self, tops).max(axis=0))
         return cost + worst
 
-    def _read(self, votes: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return ln q and the most votes of each row."""
+    def _read(self, votes: Any, first: int = 0) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return ln q and the most votes of each row; errors count rows from `first` on."""
         array = check_votes(votes, self.num_classes)
         lnq, top = np.empty(len(array)), np.empty(len(array))
         for begin, piece in pieces(array):
             end = begin + len(piece)
             bad = self.twin.log_q(self, piece, lnq[begin:end], top[begin:end])
             if bad >= 0 and self.check:
-                raise bad_row(bad, begin, piece, self.num_voters)
+                raise bad_row(bad, first + begin, piece, self.num_voters)
         return lnq, top
 
     def logq(self, votes: Any) -> NDArray[np.float64]:
@@ -164,14 +165,14 @@ class PatePlan:
             raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}: {shape}, float64 or float32, is needed")
         flags = check_flags(realised, len(array), self.confident)
         whole = out.dtype == np.float64 and out.flags.c_contiguous and not self.confident
-        lnq, top = self._read(array)
-        step = max(1, len(array) if whole else BUFFER_VALUES // self.grid.size)
+        step = BUFFER_ROWS if whole else max(1, BUFFER_VALUES // self.grid.size)
         for begin in range(0, len(array), step):
             rows = slice(begin, begin + step)
+            lnq, top = self._read(array[rows], begin)
             if whole:
-                self.twin.answers(self, lnq[rows], out[rows])
+                self.twin.answers(self, lnq, out[rows])
             else:
-                out[rows] = self._costs(lnq[rows], top[rows], None if flags is None else flags[rows])
+                out[rows] = self._costs(lnq, top, None if flags is None else flags[rows])
         return out
 
     def _costs(
@@ -190,16 +191,22 @@ class PatePlan:
         self, votes: Any, delta: float, *, conversion: str = "improved"
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return (eps [N], order index [N]): each query taken alone, converted as `rdp_to_eps` does."""
-        lnq, top = self._read(votes)
+        array = check_votes(votes, self.num_classes)
         extra = surcharge(self.grid, check_delta(delta), conversion)
-        best, index = np.empty(len(lnq)), np.empty(len(lnq), np.int64)
+        best, index = np.empty(len(array)), np.empty(len(array), np.int64)
         step = max(1, BUFFER_VALUES // self.grid.size)
-        for begin in range(0, len(lnq), step):
+        for begin in range(0, len(array), step):
             rows = slice(begin, begin + step)
-            candidates = self._costs(lnq[rows], top[rows], None) + extra
-            index[rows] = np.argmin(candidates, axis=1)
-            best[rows] = np.maximum(np.min(candidates, axis=1), 0.0)
-        return best, index
+            best[rows], index[rows] = self._least(array[rows], begin, extra)
+        return np.maximum(best, 0.0, out=best), index
+
+    def _least(
+        self, votes: NDArray[Any], first: int, extra: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Return the least cost + extra of each row, and the order it is at."""
+        candidates = self._costs(*self._read(votes, first), None)
+        candidates += extra
+        return np.min(candidates, axis=1), np.argmin(candidates, axis=1)
 
     def accumulator(self, num_groups: int | None = None) -> Accumulator:
         """Return an empty running total; totals of the same plan merge with `+`."""
