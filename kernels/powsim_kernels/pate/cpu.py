@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.pate import costs, moments, running, tally
-from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_lnmax, rdp_screening
+from powsim_kernels.pate import costs, grid, moments, running, tally
+from powsim_kernels.pate.ported import log_phi, rdp_lnmax, rdp_screening
 from powsim_kernels.threads import over_ranges
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Tools:
     @cached_property
     def tables(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Tails, their logarithms and reach by gap; of one gap for more voters than a table is worth."""
-        voters = self.plan.num_voters if self.plan.num_voters <= tally.TABLE_MOST else 0
+        voters = self.plan.num_voters if self.plan.num_voters <= grid.TABLE_MOST else 0
         found: tuple[Floats, Floats, NDArray[np.int64]] = tally.tails(
             voters, self.plan.sigma, self.plan.mechanism == "lnmax"
         )
@@ -51,20 +51,19 @@ class Tools:
         return int(self.plan.num_voters), float(self.plan.sigma), self.plan.mechanism == "lnmax"
 
     @cached_property
-    def answer(self) -> costs.Step:
+    def answer(self) -> grid.Step:
         """The step that answers."""
         return costs.step_of(self.plan.grid, float(self.plan.sigma), self.plan.clip)
 
     @cached_property
-    def gate(self) -> costs.Step:
+    def gate(self) -> grid.Step:
         """The threshold step: theorem 6 with noise sqrt(2) sigma1."""
         return costs.step_of(self.plan.grid, math.sqrt(2.0) * self.plan.gate[1], self.plan.clip)
 
     @cached_property
-    def cells(self) -> moments.Cells:
+    def cells(self) -> grid.Cells:
         """The cells for totals of the answers."""
-        gap = self.plan.num_voters / (2.0 * self.plan.sigma)
-        return moments.cells_of(self.answer, 1.0 - _log_tail(gap))
+        return grid.cells_of(self.answer, grid.reach(self.plan.num_voters, self.plan.sigma))
 
     @cached_property
     def answered(self) -> Floats:
@@ -79,11 +78,6 @@ def tools(plan: PatePlan) -> Tools:
     if found is None:
         found = plan.__dict__["_tools"] = Tools(plan)
     return found
-
-
-@jit
-def _log_tail(x):  # type: ignore[no-untyped-def]
-    return math.log(0.5) + log_erfc(x)
 
 
 @jit
@@ -196,7 +190,7 @@ def empty(plan: PatePlan, groups: int) -> State:
     state = {"sums": np.zeros((groups, plan.grid.size))}
     if _by_moments(plan, groups):
         own = tools(plan)
-        state["moments"] = np.zeros((groups, len(own.cells.middle), moments.DEGREE))
+        state["moments"] = np.zeros((groups, len(own.cells.middle), grid.DEGREE))
         if plan.confident:
             state["tops"] = np.zeros((groups, len(own.tables[0])))
     return state
@@ -346,7 +340,7 @@ def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, 
     """Fill eps after each row; `spent` [L] is what came before, and may be changed."""
     own = tools(plan)
     if plan.mechanism == "gnmax" and not plan.confident and np.all(-lnq <= own.cells.most):  # NaN compares false
-        room = np.zeros((len(own.cells.middle), moments.DEGREE))
+        room = np.zeros((len(own.cells.middle), grid.DEGREE))
         running.run(lnq, spent, extra, own.answer, own.cells, room, eps)
         return
     step = max(1, (1 << 17) // plan.grid.size)

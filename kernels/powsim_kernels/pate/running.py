@@ -14,7 +14,8 @@ import numpy as np
 
 from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.costs import EDGE, block_costs, shapes
-from powsim_kernels.pate.moments import DEGREE, gather
+from powsim_kernels.pate.grid import DEGREE
+from powsim_kernels.pate.moments import gather
 
 LEAST_BLOCK, MOST_BLOCK, GROWTH = 32, 1024, 16
 SLACK = 1e-12  # eps of two orders nearer than this are not told apart by the bounds

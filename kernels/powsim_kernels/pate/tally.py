@@ -17,7 +17,6 @@ from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.ported import log_erfc, log_erfcx
 from powsim_kernels.pate.vector import log
 
-TABLE_MOST = 1 << 17  # voters; two tables of float64 take 2 MiB
 LEAST_LINEAR = 1e-290
 WIDE = 32  # classes from which empty runs are worth finding
 NO_WORDS = np.empty((0, 0), np.uint64)
