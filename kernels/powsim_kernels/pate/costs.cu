@@ -26,7 +26,7 @@ price(const double* lnq, const double* top, const u8* realised, u64 rows, const 
     const State state = state_of(plan, lnq[row], top[row], realised, row);
     const u32 n = rows - first < 32 ? (u32)(rows - first) : 32;
     for (u64 at = 0; at < plan.orders; at += WIDE) {
-#pragma unroll
+#pragma unroll 1
       for (u32 part = 0; part < WIDE; part += RUN) {
         double costs[RUN];
         if (at + part < plan.orders) {

@@ -10,7 +10,7 @@
 #endif
 #define RUN 8      // orders after which errors of a run are cut off
 
-// One Gaussian step with its orders; steps.py has the same order of numbers.
+// One Gaussian step with its orders; cuda.py lays it out in this order.
 struct Step {
   double sigma, least, far;  // far: mu from which every cost is below 1e-300
   const double* k;           // [L] order - 1
@@ -26,10 +26,10 @@ struct Plan {
   double threshold, sigma1, cap, voters;
   const double *tail, *logs, *answered;  // by gap 0..size-1: chance, its logarithm; by most votes: Pr[answered]
   const double* edges;                   // [cells + 1] of the axis of s = sqrt(-ln q)
-  const i64* first;                      // [finder] cell in which each step of the finder begins
+  const i64* first;                      // [] cell in which each step of the finder begins
   const double *nodes, *basis;           // [8], [8, 8]
   double most;                           // -ln q that the cells reach
-  u64 size, cells, finder, stride, orders;
+  u64 size, cells, stride, orders, classes;
 };
 
 // A row as its costs need it.

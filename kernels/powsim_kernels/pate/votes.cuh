@@ -9,8 +9,11 @@
 #pragma once
 #include "steps.cuh"
 
-#ifndef CLASSES
-#define CLASSES 10
+#ifndef CLASSES  // up to 32; 0: a warp takes a row
+#define CLASSES 0
+#endif
+#ifndef PER  // classes of a lane where a warp takes a row, up to 8; 0: more, read again from the caches where needed
+#define PER 0
 #endif
 #ifndef VOTE
 #define VOTE short
@@ -26,7 +29,7 @@
 #endif
 #define BLOCK 256
 #define ALL 0xffffffffu
-#define NARROW (CLASSES <= 32)
+#define NARROW (CLASSES > 0)
 #define ROW_BYTES ((u32)(CLASSES * sizeof(VOTE)))
 #define PASS (NARROW && CLASSES * sizeof(VOTE) > 128 ? 128u : 256u)  // rows that a block reads at a time
 #define SKEWED(byte) ((byte) + 4u * ((byte) >> 7))
@@ -169,8 +172,12 @@ INLINE Found read_rows(const Plan& plan, const double* tail, const VOTE* votes, 
 }
 
 #else
-#define PER ((CLASSES + 31) / 32)
-#define HELD (PER <= 8)  // else a lane's votes are read again, from the caches
+#define HELD (PER > 0)
+#if HELD
+#define UNROLLED _Pragma("unroll")
+#else
+#define UNROLLED _Pragma("unroll 4")
+#endif
 
 INLINE double warp_sum(double x) {
 #pragma unroll
@@ -196,49 +203,55 @@ INLINE int warp_max(int x) {
 // A whole row by a warp; counts as ints. Every lane returns the same.
 template <class Count>
 INLINE double wide_q(const Plan& plan, const double* tail, const Count& count, int most, u32 lane) {
+  const u32 classes = (u32)plan.classes;
+  const int per = HELD ? PER : (int)(classes + 31) / 32;
   double sum = 0.0;
   u32 ties = 0;
-#pragma unroll
-  for (int i = 0; i < PER; i++) {
+  UNROLLED
+  for (int i = 0; i < per; i++) {
     const int gap = most - count(i);  // lanes beyond the classes hold -1
-    const bool there = 32 * i + lane < CLASSES;
+    const bool there = 32 * i + lane < classes;
     sum += there ? tail[there ? gap : 0] : 0.0;
     ties += __popc(__ballot_sync(ALL, there && gap == 0));
   }
   const double q = warp_sum(sum) + 0.5 * (double)((int)ties - 1);
   if (q > LEAST_LINEAR) return q;
   int second = -1;
-  for (int i = 0; i < PER; i++) second = count(i) < most && count(i) > second ? count(i) : second;
+  UNROLLED
+  for (int i = 0; i < per; i++) second = count(i) < most && count(i) > second ? count(i) : second;
   second = warp_max(second);
   const double lead = plan.logs[most - second];
   double scaled = 0.0;
-  for (int i = 0; i < PER; i++)
-    if (32 * i + lane < CLASSES && count(i) < most) scaled += exp(plan.logs[most - count(i)] - lead);
+  UNROLLED
+  for (int i = 0; i < per; i++)
+    if (32 * i + lane < classes && count(i) < most) scaled += exp(plan.logs[most - count(i)] - lead);
   return lead + log(warp_sum(scaled));
 }
 
 INLINE double wide_soft(const Plan& plan, const VOTE* row, double high, u32 lane) {
+  const u32 classes = (u32)plan.classes;
   u32 ties = 0;
   double second = -1.0, total = 0.0;
-  for (int i = 0; i < PER; i++) {
-    const bool there = 32 * i + lane < CLASSES;
-    const double vote = there ? (double)row[32 * i + lane] : -1.0;
+  for (u32 j = 0; j < classes; j += 32) {
+    const double vote = j + lane < classes ? (double)row[j + lane] : -1.0;
     ties += __popc(__ballot_sync(ALL, vote == high));
     second = vote < high && vote > second ? vote : second;
   }
   second = warp_max(second);
   const double near = ties > 1 ? 0.0 : distance(plan, high - second);
-  for (u32 j = lane; j < CLASSES; j += 32)
+  for (u32 j = lane; j < classes; j += 32)
     if ((double)row[j] < high) total += soft_term(distance(plan, high - (double)row[j]), near);
   return soft_q(warp_sum(total) + 0.5 * (double)((int)ties - 1), near);
 }
 
 INLINE Found wide_row(const Plan& plan, const double* tail, const VOTE* row, u32 lane) {
+  const u32 classes = (u32)plan.classes;
+  const int per = HELD ? PER : (int)(classes + 31) / 32;
   bool good = true;
 #if !WHOLE
   bool whole = true;
   double high = 0.0;
-  for (u32 j = lane; j < CLASSES; j += 32) {
+  for (u32 j = lane; j < classes; j += 32) {
     const double vote = (double)row[j];
     good &= allowed(row[j], plan.voters);
     high = vote > high ? vote : high;
@@ -252,9 +265,9 @@ INLINE Found wide_row(const Plan& plan, const double* tail, const VOTE* row, u32
 #if HELD
   int held[PER];
 #endif
-#pragma unroll
-  for (int i = 0; i < PER; i++) {
-    const bool there = 32 * i + lane < CLASSES;
+  UNROLLED
+  for (int i = 0; i < per; i++) {
+    const bool there = 32 * i + lane < classes;
     const VOTE vote = there ? __ldg(row + 32 * i + lane) : (VOTE)0;
     const bool fine = allowed(vote, plan.voters);
     good &= fine;
@@ -269,7 +282,7 @@ INLINE Found wide_row(const Plan& plan, const double* tail, const VOTE* row, u32
 #if HELD
   const auto count = [&](int i) { return held[i]; };
 #else
-  const auto count = [&](int i) { return 32 * i + lane < CLASSES ? (int)__ldg(row + 32 * i + lane) : -1; };
+  const auto count = [&](int i) { return 32 * i + lane < classes ? (int)__ldg(row + 32 * i + lane) : -1; };
 #endif
   return Found{wide_q(plan, tail, count, most, lane), (double)most};
 }
@@ -279,7 +292,7 @@ INLINE Found read_rows(const Plan& plan, const double* tail, const VOTE* votes, 
   const u32 lane = threadIdx.x % 32, begin = threadIdx.x - lane;
   Found mine = no_votes();
   for (u32 r = 0; r < 32 && begin + r < n; r++) {
-    const Found found = wide_row(plan, tail, votes + (first + begin + r) * CLASSES, lane);
+    const Found found = wide_row(plan, tail, votes + (first + begin + r) * plan.classes, lane);
     if (r == lane) mine = found;
   }
   return mine;
