@@ -68,7 +68,8 @@ class FakeArray:
         return FakeArray(self.machine, self.device.id, np.asarray(values))
 
     def __getitem__(self, key: Any) -> FakeArray:
-        return FakeArray(self.machine, self.device.id, self.values[self._same(key), ...])
+        keys = key if isinstance(key, tuple) else (key,)
+        return FakeArray(self.machine, self.device.id, self.values[(*map(self._same, keys), ...)])
 
     def __setitem__(self, key: Any, value: Any) -> None:
         self.machine.reached(self.device.id)

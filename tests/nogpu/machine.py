@@ -12,6 +12,7 @@ from types import ModuleType
 import pytest
 
 from nogpu.fake_cupy import Machine
+from powsim_kernels import why_not
 from powsim_kernels.pate import choice
 from powsim_kernels.sha256 import contract, tune
 from powsim_kernels.sha256.variants import DEFAULT
@@ -56,3 +57,13 @@ def cuda(install: Callable[..., Machine]) -> ModuleType:
     """Return the module of the CUDA twin on a machine with one GPU."""
     install()
     return importlib.import_module(TWIN)
+
+
+@pytest.fixture
+def imagined(request: pytest.FixtureRequest) -> Machine | None:
+    """Put a machine with one imagined GPU in place for tests of the twin "cuda", where this one has no GPU."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("backend") != "cuda" or why_not("cuda") is None:
+        return None
+    machine: Machine = request.getfixturevalue("install")()
+    return machine

@@ -140,6 +140,7 @@ sum_rows(const double* lnq, const double* top, const double* weights, const u8* 
   }
 }
 
+#if !LNMAX  // LNMax has no moments
 // Adds to sums [G, L] what the rows in moments [G, stride, 8] cost; a block for each group and order.
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
 finish(const double* moments, const Plan* given, double* sums) {
@@ -149,7 +150,6 @@ finish(const double* moments, const Plan* given, double* sums) {
   const u64 group = blockIdx.x / plan.orders, at = blockIdx.x % plan.orders;
   const double* mine = moments + group * plan.stride * 8;
   double sum = 0.0;
-#if !LNMAX
   for (u64 cell = threadIdx.x; cell < plan.cells; cell += blockDim.x) {
     const double* m = mine + 8 * cell;
     if (m[0] == 0.0) continue;
@@ -167,7 +167,6 @@ finish(const double* moments, const Plan* given, double* sums) {
       sum += share * theorem_6(shape(s * s, step.sigma), step.k[at]);
     }
   }
-#endif
 #if CONFIDENT
   for (u64 most = threadIdx.x; most < plan.size; most += blockDim.x) {
     const double count = mine[8 * (plan.cells + most)];
@@ -182,6 +181,7 @@ finish(const double* moments, const Plan* given, double* sums) {
   }
   if (threadIdx.x == 0) sums[group * plan.orders + at] += parts[0];
 }
+#endif
 
 // Sums of strips of rows at each order, [strips, L].
 extern "C" __global__ void strip_sums(const double* costs, u64 rows, u64 orders, double* sums) {
