@@ -12,7 +12,7 @@ from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.pate import bounds
 
 VOTERS, CLASSES, SIGMA, ORDERS = 60, 4, 4.0, (1.5, 2.0, 3.0, 4.0, 5.0, 20.0)
-VOTES = ((60, 0, 0, 0), (45, 10, 5, 0), (20, 20, 20, 0), (0, 0, 0, 0), (52, 8, 0, 0), (30, 1, 29, 0))
+VOTES = ((60, 0, 0, 0), (45, 10, 5, 0), (20, 20, 20, 0), (0, 0, 0, 0), (52, 8, 0, 0), (30, 30, 0, 0), (31, 0, 29, 0))
 GATE = (35.0, 6.0)
 CURE = "its results cannot be trusted; update its compiler and driver, or use backend='cpu'"
 
