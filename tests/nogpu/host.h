@@ -43,7 +43,7 @@ struct Lane {
 static Lane* lane_now;
 static jmp_buf scheduler;
 static const unsigned POOL_BYTES = 1 << 17;
-alignas(16) static unsigned char pool_now[POOL_BYTES];
+alignas(16) [[maybe_unused]] static unsigned char pool_now[POOL_BYTES];
 #define POOL(name) unsigned char* const name = pool_now
 static Place blockDim, gridDim;
 #define threadIdx (lane_now->thread)

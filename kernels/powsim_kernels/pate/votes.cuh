@@ -191,41 +191,76 @@ INLINE double warp_max(double x) {
   return x;
 }
 
-INLINE int warp_max(int x) {
+// One instruction from sm_80 on.
+template <class T>  // int or u32
+INLINE T warp_max(T x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_max_sync(ALL, x);
+#else
 #pragma unroll
   for (int step = 16; step; step >>= 1) {
-    const int other = __shfl_xor_sync(ALL, x, step);
+    const T other = __shfl_xor_sync(ALL, x, step);
     x = other > x ? other : x;
   }
   return x;
+#endif
 }
 
-// A whole row by a warp; counts as ints. Every lane returns the same.
+INLINE int warp_count(int x) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+  return __reduce_add_sync(ALL, x);
+#else
+#pragma unroll
+  for (int step = 16; step; step >>= 1) x += __shfl_xor_sync(ALL, x, step);
+  return x;
+#endif
+}
+
+// Whether lane holds a class in its i-th place: in every place but the last it does.
+#define THERE(i) ((HELD && (i) + 1 < per) || 32 * (i) + lane < classes)
+
+// A count as the table knows it; whatever is no count of votes becomes more than the voters.
+INLINE u32 natural(VOTE vote) {
+#if WHOLE
+  return sizeof(VOTE) < 8 ? (u32)(int)vote : (u64)(i64)vote > 0x7fffffffull ? 0x7fffffffu : (u32)(i64)vote;
+#else
+  return (u32)vote;
+#endif
+}
+
+// ln q of a row whose q has lost digits: terms scaled by the runner-up's. Out of the way of the other rows.
 template <class Count>
-INLINE double wide_q(const Plan& plan, const double* tail, const Count& count, int most, u32 lane) {
+INLINE double wide_deep(const Plan& plan, const Count& count, int most, u32 lane) {
   const u32 classes = (u32)plan.classes;
   const int per = HELD ? PER : (int)(classes + 31) / 32;
-  double sum = 0.0;
-  u32 ties = 0;
-  UNROLLED
-  for (int i = 0; i < per; i++) {
-    const int gap = most - count(i);  // lanes beyond the classes hold -1
-    const bool there = 32 * i + lane < classes;
-    sum += there ? tail[there ? gap : 0] : 0.0;
-    ties += __popc(__ballot_sync(ALL, there && gap == 0));
-  }
-  const double q = warp_sum(sum) + 0.5 * (double)((int)ties - 1);
-  if (q > LEAST_LINEAR) return q;
   int second = -1;
   UNROLLED
-  for (int i = 0; i < per; i++) second = count(i) < most && count(i) > second ? count(i) : second;
+  for (int i = 0; i < per; i++) second = THERE(i) && count(i) < most && count(i) > second ? count(i) : second;
   second = warp_max(second);
   const double lead = plan.logs[most - second];
   double scaled = 0.0;
   UNROLLED
   for (int i = 0; i < per; i++)
-    if (32 * i + lane < classes && count(i) < most) scaled += exp(plan.logs[most - count(i)] - lead);
+    if (THERE(i) && count(i) < most) scaled += exp(plan.logs[most - count(i)] - lead);
   return lead + log(warp_sum(scaled));
+}
+
+// A whole row by a warp. Every lane returns the same.
+template <class Count>
+INLINE double wide_q(const Plan& plan, const double* tail, const Count& count, int most, u32 lane) {
+  const u32 classes = (u32)plan.classes;
+  const int per = HELD ? PER : (int)(classes + 31) / 32;
+  double sum = 0.0;
+  int ties = 0;
+  UNROLLED
+  for (int i = 0; i < per; i++) {
+    if (!THERE(i)) continue;
+    const int now = count(i);
+    sum += tail[most - now];
+    ties += now == most;
+  }
+  const double q = warp_sum(sum) + 0.5 * (double)(warp_count(ties) - 1);
+  return q > LEAST_LINEAR ? q : wide_deep(plan, count, most, lane);
 }
 
 INLINE double wide_soft(const Plan& plan, const VOTE* row, double high, u32 lane) {
@@ -247,9 +282,8 @@ INLINE double wide_soft(const Plan& plan, const VOTE* row, double high, u32 lane
 INLINE Found wide_row(const Plan& plan, const double* tail, const VOTE* row, u32 lane) {
   const u32 classes = (u32)plan.classes;
   const int per = HELD ? PER : (int)(classes + 31) / 32;
-  bool good = true;
 #if !WHOLE
-  bool whole = true;
+  bool good = true, whole = true;
   double high = 0.0;
   for (u32 j = lane; j < classes; j += 32) {
     const double vote = (double)row[j];
@@ -261,38 +295,37 @@ INLINE Found wide_row(const Plan& plan, const double* tail, const VOTE* row, u32
   high = warp_max(high);
   if (__ballot_sync(ALL, !whole) || !(high < (double)plan.size)) return Found{wide_soft(plan, row, high, lane), high};
 #endif
-  int most = 0;
 #if HELD
   int held[PER];
 #endif
+  u32 most = 0;
   UNROLLED
   for (int i = 0; i < per; i++) {
-    const bool there = 32 * i + lane < classes;
-    const VOTE vote = there ? __ldg(row + 32 * i + lane) : (VOTE)0;
-    const bool fine = allowed(vote, plan.voters);
-    good &= fine;
-    const int now = !there ? -1 : fine ? (int)vote : 0;  // no index leaves the table
+    const u32 now = THERE(i) ? natural(__ldg(row + 32 * i + lane)) : 0u;
     most = now > most ? now : most;
 #if HELD
-    held[i] = now;
+    held[i] = (int)now;
 #endif
   }
-  if (__ballot_sync(ALL, !good)) return no_votes();
   most = warp_max(most);
+#if WHOLE
+  if (most > (u32)plan.voters) return no_votes();  // no index leaves the table
+#endif
 #if HELD
   const auto count = [&](int i) { return held[i]; };
 #else
-  const auto count = [&](int i) { return 32 * i + lane < classes ? (int)__ldg(row + 32 * i + lane) : -1; };
+  const auto count = [&](int i) { return (int)natural(__ldg(row + 32 * i + lane)); };
 #endif
-  return Found{wide_q(plan, tail, count, most, lane), (double)most};
+  return Found{wide_q(plan, tail, count, (int)most, lane), (double)most};
 }
 
 // As above; rows of a warp are those of its lanes.
 INLINE Found read_rows(const Plan& plan, const double* tail, const VOTE* votes, u64 first, u32 n, unsigned char* raw) {
   const u32 lane = threadIdx.x % 32, begin = threadIdx.x - lane;
   Found mine = no_votes();
-  for (u32 r = 0; r < 32 && begin + r < n; r++) {
-    const Found found = wide_row(plan, tail, votes + (first + begin + r) * plan.classes, lane);
+  const VOTE* row = votes + (first + begin) * plan.classes;
+  for (u32 r = 0; r < 32 && begin + r < n; r++, row += plan.classes) {
+    const Found found = wide_row(plan, tail, row, lane);
     if (r == lane) mine = found;
   }
   return mine;
