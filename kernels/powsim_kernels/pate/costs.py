@@ -8,31 +8,18 @@ v4 runs of evenly spaced orders by recurrence; v5 blocks of rows that theorem 6 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.bounds import least_mu
+from powsim_kernels.pate.grid import Step, step_with
 from powsim_kernels.pate.ported import rdp_lnmax, theorem_6
 from powsim_kernels.pate.vector import exp, expm1, fused, log1p
 
 BLOCK = 128  # rows priced together
-RUN = 8  # orders after which errors of a run are cut off
 EDGE = 600.0  # exponents above are their own logarithms
-
-
-class Step(NamedTuple):
-    """One Gaussian step with the orders asked of it; a NamedTuple, so that Numba takes it whole."""
-
-    sigma: float
-    least: float  # mu from which theorem 6 holds at some order
-    far: float  # mu from which every cost is below 1e-300
-    k: NDArray[np.float64]  # order - 1
-    ceiling: NDArray[np.float64]  # order / sigma^2
-    cross: NDArray[np.float64]  # mu from which theorem 6 is the cost
-    even: NDArray[np.int64]  # how many orders from this one on, at most 8, are evenly spaced
 
 
 @jit
@@ -64,25 +51,7 @@ def _crossings(orders, sigma, least, clip):  # type: ignore[no-untyped-def]
 
 def step_of(orders: NDArray[np.float64], sigma: float, clip: bool) -> Step:
     """Return the step with this noise at these orders."""
-    least, most = least_mu(sigma), float(orders.max())
-    far = max(1.0 + 27.5 * sigma, most + math.sqrt(750.0 * sigma**2 + most * (most - 1.0)))
-    k = orders - 1.0
-    even = np.array([_evenly(k[at : at + RUN]) for at in range(k.size)], dtype=np.int64)
-    return Step(sigma, least, far, k, orders / sigma**2, _crossings(orders, sigma, least, clip), even)
-
-
-def slice_of(step: Step, begin: int, end: int) -> Step:
-    """Return the step with its orders begin..end."""
-    at = slice(begin, end)
-    return step._replace(k=step.k[at], ceiling=step.ceiling[at], cross=step.cross[at], even=step.even[at])
-
-
-def _evenly(k: NDArray[np.float64]) -> int:
-    """Return how many of the first numbers rise by equal steps, to the last digit."""
-    if k.size < 2 or k[1] <= k[0]:
-        return 1
-    off = np.abs(k - (k[0] + (k[1] - k[0]) * np.arange(k.size))) > 2e-16 * k
-    return int(np.argmax(off)) if off.any() else k.size
+    return step_with(orders, sigma, _crossings(orders, sigma, least_mu(sigma), clip))
 
 
 @fused

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.pate import costs, curves, moments, running, tally
-from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_screening
+from powsim_kernels.pate import costs, curves, grid, moments, running, tally
+from powsim_kernels.pate.hosted import BUFFER_VALUES
+from powsim_kernels.pate.ported import log_phi, rdp_screening
 from powsim_kernels.threads import over_ranges
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ State = dict[str, Floats]
 GRAIN_VALUES = 1 << 18
 MOMENTS_MOST = 3 << 20  # bytes of moments per thread; more groups than fit are priced row by row
 BLOCK_ROWS = 1 << 15  # rows whose ln q are held at once: so many that a thread seldom waits for Python
-BUFFER_VALUES = 1 << 19  # costs held at once where only eps is wanted
 GATES_MOST = 1 << 19  # costs of threshold steps by most votes and order that are worth holding
 NONE, NO_GROUPS = np.empty(0), np.empty(0, np.int64)
 
@@ -40,7 +40,7 @@ class Tools:
     @cached_property
     def tables(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Tails, their logarithms and reach by gap; of one gap for more voters than a table is worth."""
-        voters = self.plan.num_voters if self.plan.num_voters <= tally.TABLE_MOST else 0
+        voters = self.plan.num_voters if self.plan.num_voters <= grid.TABLE_MOST else 0
         found: tuple[Floats, Floats, NDArray[np.int64]] = tally.tails(
             voters, self.plan.sigma, self.plan.mechanism == "lnmax"
         )
@@ -52,20 +52,24 @@ class Tools:
         return int(self.plan.num_voters), float(self.plan.sigma), self.plan.mechanism == "lnmax"
 
     @cached_property
-    def answer(self) -> costs.Step:
+    def answer(self) -> grid.Step:
         """The step that answers."""
         return costs.step_of(self.plan.grid, float(self.plan.sigma), self.plan.clip)
 
     @cached_property
-    def gate(self) -> costs.Step:
+    def gate(self) -> grid.Step:
         """The threshold step: theorem 6 with noise sqrt(2) sigma1."""
         return costs.step_of(self.plan.grid, math.sqrt(2.0) * self.plan.gate[1], self.plan.clip)
 
     @cached_property
-    def cells(self) -> moments.Cells:
+    def cells(self) -> grid.Cells:
         """The cells for totals of the answers."""
-        gap = self.plan.num_voters / (2.0 * self.plan.sigma)
-        return moments.cells_of(self.answer, 1.0 - _log_tail(gap))
+        return grid.cells_of(self.answer, grid.reach(self.plan.num_voters, self.plan.sigma))
+
+    @cached_property
+    def curves(self) -> curves.Curves:
+        """The polynomials of the answers' costs."""
+        return curves.Curves(self.answer, self.cells)
 
     @cached_property
     def answered(self) -> Floats:
@@ -80,11 +84,6 @@ def tools(plan: PatePlan) -> Tools:
     if found is None:
         found = plan.__dict__["_tools"] = Tools(plan)
     return found
-
-
-@jit
-def _log_tail(x):  # type: ignore[no-untyped-def]
-    return math.log(0.5) + log_erfc(x)
 
 
 @jit
@@ -177,7 +176,7 @@ def answers(plan: PatePlan, lnq: Floats, out: Floats) -> None:
     own = tools(plan)
     for low in range(0, len(lnq), curves.MOST_ROWS):
         rows = slice(low, low + curves.MOST_ROWS)
-        curves.fill_rows(lnq[rows], own.answer, own.cells, plan.threads, out[rows])
+        curves.fill_rows(lnq[rows], own.curves, plan.threads, out[rows])
 
 
 def thresholds(plan: PatePlan, tops: Floats) -> Floats:
@@ -199,7 +198,7 @@ def empty(plan: PatePlan, groups: int) -> State:
     state = {"sums": np.zeros((groups, plan.grid.size))}
     if _by_moments(plan, groups):
         own = tools(plan)
-        state["moments"] = np.zeros((groups, len(own.cells.middle), moments.DEGREE))
+        state["moments"] = np.zeros((groups, len(own.cells.middle), grid.DEGREE))
         if plan.confident:
             state["tops"] = np.zeros((groups, len(own.tables[0])))
     return state
@@ -283,7 +282,7 @@ def _add_block(
         _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
         _count_tops(top, whole, groups, state["tops"])
     beyond, buffer = np.empty(n, np.int64), np.empty(plan.grid.size)
-    count = moments.gather(lnq, paid, groups, own.cells, state["moments"].reshape(-1, moments.DEGREE), beyond, 0, n)
+    count = moments.gather(lnq, paid, groups, own.cells, state["moments"].reshape(-1, grid.DEGREE), beyond, 0, n)
     for row in beyond[:count].tolist():
         sums = state["sums"][groups[row] if len(groups) else 0]
         if math.isnan(lnq[row]):

@@ -11,56 +11,14 @@ v1 all orders of every row; v2 moments: one multiply-add for each of eight, and 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from powsim_kernels.jit import helper, jit
-from powsim_kernels.pate.costs import Step, fill
+from powsim_kernels.pate.costs import fill
+from powsim_kernels.pate.grid import DEGREE, EVEN, PER_S, PER_SQUARE
 
-DEGREE = 8
 BLOCK = 128  # rows whose roots are taken together, as vector code
-NARROW, EVEN, PER_S, PER_SQUARE = 64.0, 8.0, 256.0, 4.0
-MOST_SQUARE = 10_000.0  # rows with more -ln q than this are priced one by one: 40,000 cells, 2.5 MiB of moments
-
-
-class Cells(NamedTuple):
-    """The cut axis of s, and where to begin looking for a value's cell."""
-
-    edges: NDArray[np.float64]  # [M + 1] ascending, from 0
-    middle: NDArray[np.float64]  # [M]
-    inverse: NDArray[np.float64]  # [M] one over half the width
-    first: NDArray[np.int32]  # cell in which each step of the finder begins
-    most: float  # -ln q that the cells reach
-    nodes: NDArray[np.float64]  # [8] Chebyshev nodes in -1..1
-    basis: NDArray[np.float64]  # [8, 8] coefficients of t^p in the polynomial that is 1 at node i and 0 at the others
-
-
-def cells_of(step: Step, most: float) -> Cells:
-    """Return the cells for -ln q up to `most`, cut at every crossover of the step."""
-    most = min(most, MOST_SQUARE)
-    even = np.arange(0.0, EVEN + 1.0 / NARROW, 1.0 / NARROW)
-    squares = np.sqrt(np.arange(EVEN**2 + 1.0 / PER_SQUARE, most + 2.0 / PER_SQUARE, 1.0 / PER_SQUARE))
-    cuts = np.append(step.cross, step.least) / step.sigma
-    edges = np.unique(np.concatenate((even, squares, cuts[cuts < math.sqrt(most)])))
-    begins = np.concatenate(
-        (
-            np.arange(EVEN * PER_S) / PER_S,
-            np.sqrt(EVEN**2 + np.arange(max(0.0, most - EVEN**2) * PER_SQUARE + 2) / PER_SQUARE),
-        )
-    )
-    first = np.searchsorted(edges, begins * (1.0 - 1e-15), side="right") - 1
-    nodes = np.cos(np.pi * (2.0 * np.arange(DEGREE) + 1.0) / (2.0 * DEGREE))
-    return Cells(
-        edges,
-        0.5 * (edges[1:] + edges[:-1]),
-        2.0 / np.diff(edges),
-        np.minimum(first, len(edges) - 2).astype(np.int32),
-        most,
-        nodes,
-        np.ascontiguousarray(np.linalg.inv(np.vander(nodes, DEGREE, increasing=True)).T),
-    )
 
 
 @helper

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import helper, jit
-from powsim_kernels.pate.costs import Step, block_costs, shapes
-from powsim_kernels.pate.moments import DEGREE, Cells, finish, gather
+from powsim_kernels.pate.costs import block_costs, shapes
+from powsim_kernels.pate.grid import DEGREE, Cells, Step
+from powsim_kernels.pate.moments import finish, gather
 
 LEAST_BLOCK, MOST_BLOCK, GROWTH = 32, 1024, 16
 SLACK = 1e-12  # eps of two orders nearer than this are not told apart by the bounds

@@ -19,7 +19,6 @@ from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.ported import log_erfc, log_erfcx
 from powsim_kernels.pate.vector import CHUNK, chunk_most, log
 
-TABLE_MOST = 1 << 17  # voters; two tables of float64 take 2 MiB
 LEAST_LINEAR = 1e-290
 WIDE = 64  # classes from which empty chunks are worth finding
 BLOCK = 128  # rows whose deep tails and logarithms come together
