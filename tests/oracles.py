@@ -206,6 +206,53 @@ def lindley(arrival: Sequence[float], duration: Sequence[float]) -> list[float]:
     return done
 
 
+def simpy_queue(
+    arrival: Sequence[float],
+    service: Sequence[float],
+    servers: int = 1,
+    room: int | None = None,
+    patience: Sequence[float] | None = None,
+    retries: int = 0,
+    back_off: float = 1.0,
+    growth: float = 2.0,
+) -> list[tuple[float, float, float, int, int]]:
+    """Return (last coming, start, end, fate, attempts) of each job, played by SimPy's events and resource.
+
+    Fates: 0 served, 1 refused, 2 gave up. Instants at which two things happen at once are SimPy's own affair.
+    """
+    import simpy
+
+    env = simpy.Environment()
+    pool = simpy.Resource(env, capacity=servers)
+    out: list[Any] = [None] * len(arrival)
+
+    def job(number: int) -> Any:
+        yield env.timeout(arrival[number])
+        pause = back_off
+        for attempt in range(retries + 1):
+            came, fate = env.now, 1
+            if room is None or pool.count < servers or len(pool.queue) < room:
+                request = pool.request()
+                yield request if patience is None else request | env.timeout(patience[number])
+                if request.triggered:
+                    start = env.now
+                    yield env.timeout(service[number])
+                    pool.release(request)
+                    out[number] = came, start, env.now, 0, attempt + 1
+                    return
+                request.cancel()
+                fate = 2
+            out[number] = came, math.nan, env.now, fate, attempt + 1
+            if attempt < retries:
+                yield env.timeout(pause)
+                pause *= growth
+
+    for number in range(len(arrival)):
+        env.process(job(number))
+    env.run()
+    return out
+
+
 @cache
 def pate_vectors() -> list[dict[str, Any]]:
     """Return the 132 cases of vectors_pate.json: exact inputs, expected values as decimal strings."""
