@@ -253,6 +253,56 @@ def simpy_queue(
     return out
 
 
+def simpy_gate(
+    messages: Sequence[tuple[float, int, float, float | None]],
+    gate_servers: int | None,
+    servers: int,
+    room: int,
+    time_out: float,
+) -> list[tuple[float | None, float]]:
+    """Return (wait for the gate, wait for the model) of each message, played by SimPy; None where it got lost.
+
+    A message is (time, 1 if honest, seconds at the gate, seconds at the model or None where the gate stops it). Only
+    the honest lose patience. gate_servers None: one pool does both kinds of work, without a second wait.
+    """
+    import simpy
+
+    env = simpy.Environment()
+    model = simpy.Resource(env, capacity=servers)
+    gate = model if gate_servers is None else simpy.Resource(env, capacity=gate_servers)
+    out: list[Any] = [(None, 0.0)] * len(messages)
+
+    def stay(pool: Any, honest: int, effort: float) -> Any:
+        came = env.now
+        if pool.count == pool.capacity and len(pool.queue) >= room:
+            return None
+        request = pool.request()
+        yield request | env.timeout(time_out) if honest else request
+        if not request.triggered:
+            request.cancel()
+            return None
+        start = env.now
+        yield env.timeout(effort)
+        pool.release(request)
+        return start - came
+
+    def play(number: int) -> Any:
+        time, honest, first, second = messages[number]
+        yield env.timeout(time)
+        both = first + second if second is not None and gate_servers is None else first
+        wait = yield from stay(gate, honest, both)
+        more = 0.0
+        if wait is not None and second is not None and gate_servers is not None:
+            more = yield from stay(model, honest, second)
+            wait = None if more is None else wait
+        out[number] = wait, 0.0 if more is None else more
+
+    for number in range(len(messages)):
+        env.process(play(number))
+    env.run()
+    return out
+
+
 @cache
 def pate_vectors() -> list[dict[str, Any]]:
     """Return the 132 cases of vectors_pate.json: exact inputs, expected values as decimal strings."""

@@ -36,8 +36,9 @@ class Draws:
     def uniform(self, stream: int, count: int) -> NDArray[np.float64]:
         """Return the first `count` uniforms in (0, 1] of a stream."""
         who = np.arange(count, dtype=np.int64)
-        at = {"replica": self.replica, "backend": self.backend, "threads": self.threads}
-        return uniform(who, key=self.key, stream=stream, **at)
+        return uniform(
+            who, key=self.key, stream=stream, replica=self.replica, backend=self.backend, threads=self.threads
+        )
 
     def exponential(self, stream: int, count: int) -> NDArray[np.float64]:
         """Return the first `count` exponential numbers of mean 1 of a stream."""
@@ -166,7 +167,8 @@ def read_log(name: str, folder: Path, column: str = "timestamp") -> NDArray[np.f
         raise ValueError(f"{told} holds {len(when):,} times, more than {MOST:,}: cut it")
     if not np.isfinite(when).all():
         row = int(np.argmin(np.isfinite(when)))
-        raise ValueError(f"{told}, row {row + 1}: {values[row]} is no time: remove the row")
+        value = "an empty cell" if values[row].as_py() is None else values[row]
+        raise ValueError(f"{told}, row {row + 1}: {value} is no time: remove the row")
     steps = np.diff(when)
     if np.any(steps < 0):
         row = int(np.argmax(steps < 0)) + 1
@@ -188,7 +190,7 @@ def _seconds(pa: Any, values: Any, told: str) -> NDArray[np.float64]:
         per_second = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}[kind.unit]
         return np.where(empty, np.nan, (whole - first) / per_second)
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        return np.asarray(values.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+        return np.asarray(values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), np.float64)
     raise ValueError(f"{told} holds values of type {kind}: seconds as numbers or dates (ISO 8601) are needed")
 
 

@@ -33,7 +33,7 @@ ATTACK: dict[str, tuple[str, Callable[[float], str]]] = {
 """Column title -> headline and how to print it."""
 
 GATE_FOOTNOTE = (
-    "The gate, over independent replicas; second lines: 95 %, Student's intervals of the means. served: share of honest "
+    "The gate, over independent replicas; second lines: Student's 95 % intervals of the means. served: share of honest "
     "requests answered; p50, p95, p99: seconds that those waited in all; busy: share of the servers' time; MB: "
     "challenges and used solutions remembered at once. Of an attack: messages sent and answered by the model, server "
     "seconds that it takes and seconds of its own device and dollars that it pays."

@@ -58,9 +58,15 @@ class Server:
     def tries(self, draws: Draws, stream: int, rows: int, columns: int) -> NDArray[np.float64]:
         """Return the hashes of rows x columns puzzles."""
         chance = np.full((rows, columns), min(self.sub_puzzles * 2.0**-self.bits, 1.0))
-        who, at = np.arange(rows, dtype=np.int64), {"backend": draws.backend, "threads": draws.threads}
         got = geometric(
-            chance, key=draws.key, stream=stream, identity=who, replica=[draws.replica], draws=self.sub_puzzles, **at
+            chance,
+            key=draws.key,
+            stream=stream,
+            identity=np.arange(rows, dtype=np.int64),
+            replica=draws.replica,
+            draws=self.sub_puzzles,
+            backend=draws.backend,
+            threads=draws.threads,
         )
         return got.astype(np.float64)
 

@@ -21,7 +21,7 @@ from powsim_kernels import target_limit
 
 VALID, FORGED, EXPIRED, WRONG, REPLAYED = "valid", "forged", "expired", "wrong", "replayed"
 HEAD = struct.Struct(">dd")  # when it expires, bits
-SALT, MAC = 16, 16
+SALT, MAC = 12, 16  # 44 bytes with the head: challenge and nonce stay in one block of SHA-256
 
 
 class Gate:

@@ -17,7 +17,7 @@ from powsim.intervals import Headline
 from powsim.plugin import foreign
 from powsim.population import group_key
 from powsim.scenario import Scenario
-from powsim.server.attacks import GateAttack, Messages
+from powsim.server.attacks import SOLVED, GateAttack, Messages
 from powsim.server.costs import costs_of
 from powsim.server.model import LOST, Replica, Server, run_replica
 from powsim.text import share, small
@@ -110,37 +110,38 @@ def simulate_gate(
     seed = scenario.seed if seed is None else seed
     server, replicas = server_of(scenario), scenario.server.replicas
     cases: list[tuple[str, GateAttack | None, bool | None, Server]] = [(HEALTHY, None, None, server)]
-    for name, attack in scenario.attacks.items():
+    for name, planned in scenario.attacks.items():
         with foreign(f"gate.{name} failed"):
-            bare, guarded = attack.without(server), attack.within(server)
-        cases += [(name, attack, False, bare), (name, attack, True, guarded)]
+            bare, guarded = planned.without(server), planned.within(server)
+        if not (isinstance(bare, Server) and isinstance(guarded, Server)):
+            raise ValueError(f"gate.{name}: without and within must return the server, with other values where needed")
+        cases += [(name, planned, False, bare), (name, planned, True, guarded)]
     rows, honest = [], group_key(seed, "gate/honest")
     for index, (name, attack, taken, here) in enumerate(cases):
-        done = []
+        done, key = [], group_key(seed, f"gate/{name}")
+        device = None if attack is None else scenario.device(attack.device)
         for number in range(replicas):
-            sent, identities, sender = None, 1, Draws(group_key(seed, f"gate/{name}"), number, backend, threads)
-            if attack is not None:
+            sender, sent = Draws(key, number, backend, threads), None
+            if attack is not None and device is not None:
                 with foreign(f"gate.{name} failed"):
-                    sent, identities = attack.messages(here, scenario.device(attack.device), sender), attack.identities
-                sent = _checked(name, sent)
-            done.append(run_replica(here, Draws(honest, number, backend, threads), sent, sender, identities))
+                    sent = _checked(attack.messages(here, device, sender))
+            spread = 1 if attack is None else attack.identities
+            done.append(run_replica(here, Draws(honest, number, backend, threads), sent, sender, spread))
             if progress is not None:
                 progress(f"gate: {name}", (index + (number + 1) / replicas) / len(cases))
-        device = None if attack is None else scenario.device(attack.device)
-        price = scenario.prices.electricity_usd_per_kwh
-        rows.append(_row(name, attack, taken, here, done, device, price))
+        rows.append(_row(name, attack, taken, here, done, device, scenario.prices.electricity_usd_per_kwh))
     return tuple(rows)
 
 
-def _checked(name: str, sent: Messages) -> Messages:
+def _checked(sent: Messages) -> Messages:
     """Return an attack's messages with the types that are reckoned with. Raises ValueError for what is none."""
     time, kind = np.asarray(sent.time_s, np.float64), np.asarray(sent.kind)
     if time.ndim != 1 or kind.shape != time.shape or not np.isfinite(time).all() or np.any(np.diff(time) < 0):
-        raise ValueError(f"gate.{name}: messages need one finite time each, not falling, and one kind each")
-    if kind.size and not (kind.dtype.kind in "iu" and 0 <= int(kind.min()) <= int(kind.max()) <= 4):
-        raise ValueError(f"gate.{name}: kinds are whole numbers from 0 to 4: see powsim.server.attacks")
+        raise ValueError("messages need one finite time each, not falling, and one kind each")
+    if kind.size and not (kind.dtype.kind in "iu" and int(kind.min()) >= 0 and int(kind.max()) <= SOLVED):
+        raise ValueError(f"kinds of messages are whole numbers from 0 to {SOLVED}: see powsim.server")
     if not (np.isfinite(sent.hashes) and sent.hashes >= 0):
-        raise ValueError(f"gate.{name}: hashes is {sent.hashes}: a finite number, 0 or more, is needed")
+        raise ValueError(f"hashes is {sent.hashes}: a finite number, 0 or more, is needed")
     return replace(sent, time_s=time, kind=kind.astype(np.uint8))
 
 
