@@ -58,6 +58,8 @@ SHOWN = (
     "rate",
     "times_scipy",
     "cpu_ns_per_row",
+    "times_simpy",
+    "cpu_ns_per_job",
     "times_one_order",
 )
 """What the terminal shows of each benchmark's extra_info; the JSON file has everything."""

@@ -88,6 +88,7 @@ class Bursts:
         """Return the times: unit-rate Poisson points, carried back through the integral of the rate."""
         spells = 2 * (int(seconds / (self.quiet_s + self.busy_s)) + 8)
         while True:
+            _check_count(spells, "spells")
             numbers = draws.uniform(STATES, spells + 1)
             busy = (np.arange(spells) + int(numbers[0] * (self.quiet_s + self.busy_s) <= self.busy_s)) % 2 == 1
             length = -np.log(numbers[1:]) * np.where(busy, self.busy_s, self.quiet_s)
@@ -205,6 +206,6 @@ def _unit_points(draws: Draws, length: float) -> NDArray[np.float64]:
         count *= 2
 
 
-def _check_count(expected: float) -> None:
+def _check_count(expected: float, what: str = "requests") -> None:
     if not expected <= MOST:
-        raise ValueError(f"{expected:,.0f} requests in one replica, more than {MOST:,}: lower the rate or the seconds")
+        raise ValueError(f"{expected:,.0f} {what} in one replica, more than {MOST:,}: lower the rate or the seconds")

@@ -284,9 +284,10 @@ def test_a_hoarding_burst_makes_the_honest_wait_and_the_measure_does_not() -> No
     here = server(seconds=400.0, arrivals=Poisson(1.0), service_s=0.5)
     slow = replace(catalogue()["rtx-4090"], rate_low_hz=4096.0, rate_high_hz=4096.0)
     attack = Hoard(at_s=100.0, identities=2)
-    waits = []
-    for one in (attack.without(here), attack.within(here)):
-        waits.append(run_replica(one, HONEST, attack.messages(one, slow, SENDER), SENDER).wait_s)
+    waits = [
+        run_replica(one, HONEST, attack.messages(one, slow, SENDER), SENDER).wait_s
+        for one in (attack.without(here), attack.within(here))
+    ]
     assert np.quantile(waits[0], 0.95) > 20 * np.quantile(waits[1], 0.95)
 
 
