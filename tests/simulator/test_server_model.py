@@ -148,9 +148,10 @@ def test_the_honest_come_at_the_same_instants_whatever_the_attack() -> None:
 
 
 def test_who_comes_back_to_a_busy_gate_is_served_later_and_the_wait_counts_from_the_first_coming() -> None:
-    once = server(seconds=200.0, time_out_s=0.3)
+    once = server(seconds=200.0, time_out_s=0.3, servers=50)
     again = replace(once, retries=4, back_off_s=0.5)
-    one, two = (run_replica(here, HONEST, flood(17.0, 200.0), SENDER) for here in (once, again))
+    sent = InvalidFlood(19.0).messages(once, catalogue()["rtx-4090"], SENDER)
+    one, two = (run_replica(here, HONEST, sent, SENDER) for here in (once, again))
     assert two.fates[0] > one.fates[0]
     assert one.fates[2] > two.fates[2] > 0
     # Three waits of a request that never came back end within its patience each.
