@@ -75,15 +75,14 @@ def queue(
         raise ValueError(f"arrival has shape {when.shape}: [queues, jobs] is needed")
     count = _jobs(jobs, when.shape)
     real = None if jobs is None else np.arange(when.shape[1]) < count[:, None]
-    work = _seconds("service", service)
-    effort = _broadcast("service", work, when.shape)
-    # The common case in passes that make no arrays: least and greatest are NaN where any is.
-    if real is not None or not _rising(when):
+    effort = _broadcast("service", _seconds("service", service), when.shape)
+    twin = importlib.import_module(f"powsim_kernels.queueing.{resolve(backend, OFFERED)}")
+    workers = thread_count(threads)
+    if not twin.sound(when, effort, count, workers):
         _check("arrival", when, np.isfinite(when), real, "finite seconds are needed")
         steps = np.ones(when.shape, np.bool_)
         steps[:, 1:] = when[:, 1:] >= when[:, :-1]
         _check("arrival", when, steps, real, "it is before the one ahead of it: sort a queue's jobs by arrival")
-    if not (work.size and work.min() >= 0 and work.max() < np.inf):
         _check("service", effort, np.isfinite(effort) & (effort >= 0), real, "finite seconds, 0 or more, are needed")
     k = _whole("servers", servers, 1, MOST_SERVERS)
     places = -1 if room is None else _whole("room", room, 0, 2**62)
@@ -107,8 +106,6 @@ def queue(
         _check("patience", limit, limit >= 0, real, "seconds, 0 or more, are needed; inf waits for ever")
         if bool(np.all(limit == np.inf)):
             limit = None
-    twin = importlib.import_module(f"powsim_kernels.queueing.{resolve(backend, OFFERED)}")
-    workers = thread_count(threads)
     if places < 0 and limit is None:
         # Nobody is turned away and nobody leaves: the recursion alone.
         start, finish = twin.plain(when, effort, k, count, workers)
@@ -129,14 +126,6 @@ def _seconds(name: str, values: ArrayLike) -> NDArray[np.float64]:
     if array.dtype.kind not in "iuf":
         raise TypeError(f"{name} has dtype {array.dtype}: seconds are numbers")
     return np.ascontiguousarray(array, np.float64) if array.ndim else array.astype(np.float64)
-
-
-def _rising(when: NDArray[np.float64]) -> bool:
-    """Return whether all rows hold finite numbers that do not fall."""
-    if not when.size:
-        return True
-    ends = when[:, [0, -1]]
-    return bool(np.isfinite(ends).all() and np.all(when[:, 1:] >= when[:, :-1]))
 
 
 def _broadcast(name: str, values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

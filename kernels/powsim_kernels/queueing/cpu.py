@@ -1,7 +1,7 @@
 """Queues by Numba, threads over rows.
 
-v1 one row after another: every job waits for the comparison and the addition of the one before it (8 cycles of
-latency), 220 million jobs/s; v2 four rows of single servers side by side, so that four such chains run at once.
+v1 one job after another, 450 million jobs/s of a single server where the arrays are there already. v2 four rows side by
+side, so that four chains of comparison and addition run at once: 5 % more from memory, 20 % from cache, given up.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from powsim_kernels.queueing.contract import GAVE_UP, NO_JOB, REFUSED, SERVED
 from powsim_kernels.threads import over_ranges
 
 CELLS_PER_TASK = 1 << 16
-ABREAST = 4
 
 
 @helper
@@ -85,36 +84,43 @@ def _take_return(times, jobs, size):  # type: ignore[no-untyped-def]
     times[place], jobs[place] = time, job
 
 
-@helper
-def _one(arrival, service, start, finish, row, job, free):  # type: ignore[no-untyped-def]
-    """Serve one job of one row by its only server, free from `free` on; return when it is free again."""
-    came = arrival[row, job]
-    begin = came if came > free else free
-    end = begin + service[row, job]
-    start[row, job], finish[row, job] = begin, end
-    return end
+@jit
+def _sound(arrival, service, jobs, good, begin, end):  # type: ignore[no-untyped-def]
+    for row in range(begin, end):
+        count = jobs[row]
+        fine = True  # no way out of the loops, so that they become vector instructions
+        for job in range(count):
+            fine &= (service[row, job] >= 0.0) & (service[row, job] < np.inf)
+        for job in range(1, count):
+            fine &= arrival[row, job] >= arrival[row, job - 1]
+        if count > 0:
+            fine &= (arrival[row, 0] > -np.inf) & (arrival[row, count - 1] < np.inf)
+        good[row] = fine
+
+
+def sound(arrival: NDArray[np.float64], service: NDArray[np.float64], jobs: NDArray[np.int64], threads: int) -> bool:
+    """Return whether arrivals are finite and do not fall, and services are finite and not negative."""
+    good = np.empty(len(arrival), np.bool_)
+    over_ranges(
+        lambda begin, end: _sound(arrival, service, jobs, good, begin, end),
+        len(arrival),
+        threads=threads,
+        grain=max(1, CELLS_PER_TASK // max(1, arrival.shape[1])),
+    )
+    return bool(good.all())
 
 
 @jit
 def _single(arrival, service, jobs, start, finish, begin, end):  # type: ignore[no-untyped-def]
-    row = begin
-    while row < end:
-        a = b = c = d = -np.inf
-        common = np.int64(0)
-        if row + ABREAST <= end:
-            common = min(min(jobs[row], jobs[row + 1]), min(jobs[row + 2], jobs[row + 3]))
-            for job in range(common):
-                a = _one(arrival, service, start, finish, row, job, a)
-                b = _one(arrival, service, start, finish, row + 1, job, b)
-                c = _one(arrival, service, start, finish, row + 2, job, c)
-                d = _one(arrival, service, start, finish, row + 3, job, d)
-        for lane in range(min(ABREAST, end - row)):
-            free = a if lane == 0 else b if lane == 1 else c if lane == 2 else d
-            for job in range(common, jobs[row + lane]):
-                free = _one(arrival, service, start, finish, row + lane, job, free)
-            start[row + lane, jobs[row + lane] :] = np.nan
-            finish[row + lane, jobs[row + lane] :] = np.nan
-        row += ABREAST
+    for row in range(begin, end):
+        free = -np.inf
+        for job in range(jobs[row]):
+            came = arrival[row, job]
+            first = came if came > free else free
+            free = first + service[row, job]
+            start[row, job], finish[row, job] = first, free
+        start[row, jobs[row] :] = np.nan
+        finish[row, jobs[row] :] = np.nan
 
 
 @jit
@@ -144,9 +150,7 @@ def plain(
         else:
             _several(arrival, service, used, jobs, start, finish, begin, end)
 
-    # Whole groups of rows, so that few run alone.
-    grain = -(-CELLS_PER_TASK // max(1, arrival.shape[1]) // ABREAST) * ABREAST
-    over_ranges(work, len(arrival), threads=threads, grain=max(1, grain))
+    over_ranges(work, len(arrival), threads=threads, grain=max(1, CELLS_PER_TASK // max(1, arrival.shape[1])))
     return start, finish
 
 

@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import heapq
 import math
+import sys
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.queueing.contract import GAVE_UP, NO_JOB, REFUSED, SERVED
+
+
+def sound(arrival: NDArray[np.float64], service: NDArray[np.float64], jobs: NDArray[np.int64], threads: int) -> bool:
+    """Return whether arrivals are finite and do not fall, and services are finite and not negative."""
+    for row, count in enumerate(jobs.tolist()):
+        last = -sys.float_info.max
+        for job in range(count):
+            came, effort = float(arrival[row, job]), float(service[row, job])
+            if not (last <= came < math.inf and 0 <= effort < math.inf):
+                return False
+            last = came
+    return True
 
 
 def plain(

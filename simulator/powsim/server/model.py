@@ -101,8 +101,10 @@ def run_replica(server: Server, honest: Draws, attack: Messages | None, sender: 
     solving = hashes / (server.rate_low_hz * span ** honest.uniform(RATE, requests))
     sent = asked + solving
     late = solving > server.expiry_s
-    time, kind = (np.empty(0), np.empty(0, np.uint8)) if attack is None else _policed(server, attack, identities)
-    issued, entries = _challenges(server, asked, sent, time, kind)
+    time, kind = np.empty(0), np.empty(0, np.uint8)
+    if attack is not None:
+        time, kind = _policed(server, attack, identities, honest.backend)
+    issued, entries = _challenges(server, asked, sent, time, kind, honest.backend)
 
     # Honest challenges, honest solutions of those that got one, the attack: one line in order of arrival.
     sending = np.flatnonzero(issued)
@@ -150,7 +152,9 @@ def run_replica(server: Server, honest: Draws, attack: Messages | None, sender: 
     )
 
 
-def _policed(server: Server, attack: Messages, identities: int) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def _policed(
+    server: Server, attack: Messages, identities: int, backend: str = "auto"
+) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Return the attack's messages within the window, those above an identity's limit marked as dropped."""
     inside = (attack.time_s >= 0) & (attack.time_s < server.seconds)
     time, kind = attack.time_s[inside], attack.kind[inside]
@@ -161,7 +165,7 @@ def _policed(server: Server, attack: Messages, identities: int) -> tuple[NDArray
     columns = -(-len(time) // identities)
     padded = np.append(time, np.full(columns * identities - len(time), np.inf)).reshape(columns, identities).T
     jobs = (len(time) - np.arange(identities) + identities - 1) // identities
-    line = queue(padded, 1.0 / server.limit_hz, room=0, jobs=np.maximum(jobs, 0))
+    line = queue(padded, 1.0 / server.limit_hz, room=0, jobs=np.maximum(jobs, 0), backend=backend)
     dropped = (line.fate == REFUSED).T.ravel()[: len(time)]
     return time, np.where(dropped, DROPPED, kind).astype(np.uint8)
 
@@ -172,6 +176,7 @@ def _challenges(
     sent: NDArray[np.float64],
     time: NDArray[np.float64],
     kind: NDArray[np.uint8],
+    backend: str = "auto",
 ) -> tuple[NDArray[np.bool_], float]:
     """Return which honest requests got a challenge, and the most entries that the gate remembered at once."""
     got = np.ones(len(asked), np.bool_)
@@ -184,7 +189,7 @@ def _challenges(
         order = np.argsort(when, kind="stable")
         if server.table is not None:
             # A table of n entries is n servers without a waiting room.
-            line = queue(when[order], held[order], servers=server.table, room=0)
+            line = queue(when[order], held[order], servers=server.table, room=0, backend=backend)
             kept = np.empty(len(when), np.bool_)
             kept[order] = line.fate[0] == SERVED
             got, when, held = kept[: len(asked)], when[kept], held[kept]
