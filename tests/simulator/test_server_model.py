@@ -295,6 +295,20 @@ def test_a_hoard_is_what_the_device_solves_in_the_time_and_a_count_of_unspent_on
         attack.messages(here, catalogue()["8x-h100-sxm"], SENDER)
 
 
+def test_a_hoarder_keeps_to_a_limit_of_messages_and_loses_none() -> None:
+    here = server(limit_hz=0.5)
+    fast = replace(catalogue()["rtx-4090"], rate_low_hz=1e6, rate_high_hz=1e6)
+    attack = Hoard(at_s=100.0, burst_s=2.0, identities=7)
+    sent = attack.messages(here, fast, SENDER)
+    assert (sent.kind == SOLVED).sum() == int(7 * 0.5 * 58 * (1 - 1e-9))
+    _, kind = _policed(here, sent, attack.identities)
+    np.testing.assert_array_equal(kind, sent.kind)
+    # None has expired when it is spent, in the order in which they were asked for.
+    asked, spent = (sent.time_s[sent.kind == k] for k in (MINT, SOLVED))
+    assert np.all(spent - asked <= here.expiry_s)
+    assert spent[-1] > 150
+
+
 def test_a_hoarding_burst_makes_the_honest_wait_and_the_measure_does_not() -> None:
     here = server(seconds=400.0, arrivals=Poisson(1.0), service_s=0.5)
     slow = replace(catalogue()["rtx-4090"], rate_low_hz=4096.0, rate_high_hz=4096.0)

@@ -157,8 +157,9 @@ class Replays:
 class Hoard:
     """Challenges solved ahead for as long as they are good, and all spent at `at_s` within `burst_s`.
 
-    As many as the device solves in the time between the first challenge and the burst: expiry_s - burst_s. Measure: an
-    identity may hold `outstanding` challenges that it has not spent. A shorter expiry helps as well.
+    As many as the device solves in the time between the first challenge and the burst: expiry_s - burst_s. Where the
+    server limits messages per identity it keeps to that, with a smaller hoard and a longer burst. Measure: an identity
+    may hold `outstanding` challenges that it has not spent. A shorter expiry helps as well.
     """
 
     at_s: Annotated[float, Ge(0), Le(1e6)]
@@ -183,7 +184,8 @@ class Hoard:
     def messages(self, server: Server, device: Device, draws: Draws) -> Messages:
         """Return the requests for challenges, spread over the hoarding, and the burst."""
         ahead = max(min(server.expiry_s - self.burst_s, self.at_s), 0.0)
-        most = MOST if server.outstanding is None else server.outstanding * self.identities
+        allowed_hz = np.inf if server.limit_hz is None else server.limit_hz * self.identities * (1 - 1e-9)
+        most = min(MOST if server.outstanding is None else server.outstanding * self.identities, allowed_hz * ahead)
         budget = device.rate_hz * ahead
         expected = budget / 2.0**server.bits
         if min(expected, most) >= MOST:
@@ -192,11 +194,13 @@ class Hoard:
                 "server.expiry_s, or name a slower device"
             )
         # Enough draws for any luck: the sum of n tries is within six deviations of n * 2^bits.
-        count = int(min(most, expected + 6 * expected**0.5 + 16))
+        count = max(int(min(most, expected + 6 * expected**0.5 + 16)), 1)
         spent = np.cumsum(server.tries(draws, TRIES, 1, count)[0])
         held = int(np.searchsorted(spent, budget, side="right"))
         asked = self.at_s - ahead + np.arange(held) * (ahead / max(held, 1))
         burst = self.at_s + self.burst_s * np.sort(draws.uniform(SPEND, held))
+        if held / self.burst_s > allowed_hz:
+            burst = self.at_s + np.arange(held) / allowed_hz
         when = np.concatenate((asked, burst))
         kinds = np.repeat(np.array([MINT, SOLVED], np.uint8), held)
         return Messages(when, kinds, float(spent[held - 1]) if held else 0.0)
