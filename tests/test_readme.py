@@ -52,9 +52,8 @@ def test_the_policy_example_runs_from_a_scenario(tmp_path: Path) -> None:
 
 
 def test_the_example_of_costs_in_batches_runs() -> None:
-    code = "\n".join(
-        (PYTHON[2], "print(abs(so_far[-1] / together - 1) < 1e-12, bool((eps > 0).all()), len(order.shape))")
-    )
+    shown = "print(abs(so_far[-1] / together - 1) < 1e-12, bool((eps > 0).all()), len(order.shape))"
+    code = PYTHON[2] + shown
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "True", "0"]
