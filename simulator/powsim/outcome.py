@@ -41,3 +41,10 @@ class Outcome:
     def slowdown_undefended(self) -> NDArray[np.float64]:
         """Return [A] time with puzzles over bare inference: what the whole defence costs."""
         return (self.service_s + self.solve_s) / self.inference_s
+
+
+def nobody() -> Outcome:
+    """Return the outcome of no identity at all."""
+    whole = {"identity", "replica", "device", "queries", "puzzles"}
+    types = {f.name: np.uint64 if f.name == "hashes" else np.int64 if f.name in whole else np.float64 for f in fields(Outcome)}
+    return Outcome(**{name: np.empty(0, kind) for name, kind in types.items()})

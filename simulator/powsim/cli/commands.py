@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from powsim import __version__
+from powsim.cli import sweep_commands
 from powsim.text import printable, shown
 from powsim_kernels import BACKENDS
 
@@ -311,3 +312,7 @@ def bench(
     plan = Plan(seconds=0.12, repeats=3) if quick else Plan() if seconds is None else Plan(seconds=seconds)
     plan = replace(plan, threads=threads, prices=prices)
     raise click.exceptions.Exit(benching.measure(plan, as_json, target, name, force))
+
+
+for command in (sweep_commands.sweep, sweep_commands.status, sweep_commands.merge):
+    cli.add_command(command)
