@@ -64,7 +64,7 @@ def simulate(
     seed = scenario.seed if seed is None else seed
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} does not fit: give 0 to 2^63-1")
-    if not (0 <= part[0] and 1 <= part[1]):
+    if part[0] < 0 or part[1] < 1:
         raise ValueError(f"part={part}: give (k, n) with k from 0 and n from 1")
     service, policy = service_of(scenario.service), scenario.policy_object
     groups = [group.part(*part) for group in groups_of(scenario)]

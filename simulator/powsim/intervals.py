@@ -51,7 +51,7 @@ def quantile(sample: NDArray[np.float64], q: float) -> Headline:
 
 
 def ranks(n: int, q: float) -> tuple[int, int]:
-    """Return the ranks, from 0, of the order statistics around the q-quantile; -1 or n where the sample is too small."""
+    """Return the ranks, from 0, of the order statistics around the q-quantile, -1 or n where there is none."""
     return int(np.ceil(bdtrik(TAIL, n, q))) - 1, int(np.ceil(bdtrik(1 - TAIL, n, q)))
 
 

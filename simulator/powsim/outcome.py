@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,6 @@ class Outcome:
 
 def nobody() -> Outcome:
     """Return the outcome of no identity at all."""
-    whole = {"identity", "replica", "device", "queries", "puzzles"}
-    types = {f.name: np.uint64 if f.name == "hashes" else np.int64 if f.name in whole else np.float64 for f in fields(Outcome)}
-    return Outcome(**{name: np.empty(0, kind) for name, kind in types.items()})
+    types: dict[str, Any] = dict.fromkeys(("identity", "replica", "device", "queries", "puzzles"), np.int64)
+    types["hashes"] = np.uint64
+    return Outcome(*(np.empty(0, types.get(f.name, np.float64)) for f in fields(Outcome)))

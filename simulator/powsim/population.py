@@ -98,7 +98,7 @@ def draw_population(
 def draw_campaign(
     key: int, queries: int, accounts: int, replicas: int, device: Device, *, first: int = 0, backend: str = "auto"
 ) -> Identities:
-    """Return `replicas` repetitions, from number `first` on, of a campaign that splits `queries` over `accounts` as evenly as it can.
+    """Return repetitions of a campaign, from number `first` on, whose accounts share its queries as evenly as can be.
 
     The accounts of one repetition share one device, so its rate is drawn once per repetition.
     """

@@ -69,6 +69,8 @@ class Histogram:
     def edges(self, rank: int) -> tuple[float, float]:
         """Return the ends between which the value of this rank lies, 0 for the smallest."""
         where = self.bins[np.searchsorted(np.cumsum(self.counts), rank, side="right")]
+        if where == 0:  # zero, and numbers below 1e-308 that are as good as zero
+            return 0.0, 0.0
         low, high = np.array([where << SHIFT, (where + 1) << SHIFT], np.int64).view(np.float64)
         return max(float(low), self.least), min(float(high), self.most)
 

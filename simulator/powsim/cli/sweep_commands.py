@@ -74,7 +74,7 @@ def status(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @FOLDER
-@click.option("--against", metavar="ID", help="Print every point's differences from this one, on common random numbers.")
+@click.option("--against", metavar="ID", help="Print each point's differences from this one, on common random numbers.")
 @JSON
 def merge(folder: Path, against: str | None, as_json: bool) -> None:
     """Merge the shards of the sweep in DIR: a table per point here, and DIR/merged.parquet and DIR/merged.json.

@@ -80,7 +80,7 @@ def run(
     spent = lasting(time.perf_counter() - begin)
     _say(errors, f"{sum(point.shards for point in merged.points)} shards in {spent}; merged in {folder}")
     if wide := [point for point in merged.points if not point.goal_reached]:
-        _say(errors, f"{len(wide)} of {len(merged.points)} points did not reach {until} with their {wide[0].shards} shards")
+        _say(errors, f"{len(wide)} of {len(merged.points)} points did not reach {until} in {wide[0].shards} shards")
 
 
 def show_status(folder: Path, as_json: bool) -> None:

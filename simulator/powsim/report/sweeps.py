@@ -17,9 +17,9 @@ from powsim.sweeps.status import Status
 from powsim.text import small
 
 FOOTNOTE = (
-    "p50, p95, p99: slowdown over the group's identities. Second lines: 95 % intervals of the estimates. p50, p95, p99 of "
-    "populations: binomial order statistics, to the edges of histogram bins 0.8 % wide; above 2x: Clopper-Pearson; sums: "
-    "normal. Campaigns: median over repetitions, binomial order statistics; merged.json has the spread of single ones."
+    "p50, p95, p99: slowdown over the group's identities. Second lines: 95 % intervals of the estimates. Populations: "
+    "quantiles by binomial order statistics, to the edges of histogram bins 0.8 % wide at most; above 2x Clopper-Pearson; "
+    "sums normal. Campaigns: the median over repetitions, by binomial order statistics; merged.json has their spread."
 )
 
 
@@ -71,7 +71,7 @@ def differences_table(found: list[Difference], merged: Merged) -> Table:
     for title in ("difference", "interval", "unpaired"):
         table.add_column(title, justify="right", no_wrap=True)
     titles = {point.id: point.title for point in merged.points}
-    shown = {name: show for name, show in SHOWN.values()}
+    shown = dict(SHOWN.values())
     for one in found:
         if one.headline in shown and (one.value or one.low != one.high):
             show = _signed(small)
@@ -94,10 +94,8 @@ def status_lines(found: Status) -> list[str]:
     """Return how far a sweep is, in words."""
     goal = f", until {found.until} (at most {found.max_shards} shards a point)" if found.until else ""
     share = 100 * found.shards_done // max(found.shards, 1)
-    lines = [
-        f"{found.name}: {found.shards_done} of {found.shards} shards ({share} %), {found.points_done} of {found.points} "
-        f"points whole{goal}"
-    ]
+    points = f"{found.points_done} of {found.points} points whole"
+    lines = [f"{found.name}: {found.shards_done} of {found.shards} shards ({share} %), {points}{goal}"]
     if found.state in ("running", "unknown"):
         rate = f"; {found.shards_per_s:.2g} shards/s" if found.shards_per_s else ""
         left = f", about {lasting(found.left_s)} left" if found.left_s is not None else ""
@@ -111,4 +109,5 @@ def lasting(seconds: float) -> str:
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s" if seconds >= 9.5 else f"{seconds:.1f} s"
-    return f"{whole // 60} min {whole % 60:02d} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    hours, minutes = divmod(whole // 60, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {whole % 60:02d} s"

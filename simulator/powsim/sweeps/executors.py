@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -99,5 +99,12 @@ def dask(address: str) -> Iterator[Executor]:
         client = Client(address, timeout="10s", set_as_default=False)
     except (OSError, ValueError, TypeError) as error:  # a time-out is an OSError
         raise BackendUnavailable(f"no Dask scheduler answers at {address[:200]}: {str(error)[:200]}") from error
-    with client:
-        yield client.get_executor(pure=False)
+    from distributed.client import FutureCancelledError
+    from distributed.comm.core import CommClosedError
+    from distributed.scheduler import KilledWorker
+
+    try:
+        with client:
+            yield client.get_executor(pure=False)
+    except (KilledWorker, CommClosedError, FutureCancelledError, CancelledError) as error:
+        raise BrokenExecutor(f"the Dask cluster at {address[:200]} failed: {str(error)[:200]}") from error

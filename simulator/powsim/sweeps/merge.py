@@ -93,9 +93,7 @@ def points_of(manifest: dict[str, Any], where: str) -> list[Point]:
     return points
 
 
-def merge(
-    folder: str | Path, *, allow_missing: bool = True, tell: Callable[[str], None] | None = None
-) -> Merged:
+def merge(folder: str | Path, *, allow_missing: bool = True, tell: Callable[[str], None] | None = None) -> Merged:
     """Return the headlines of every point whose shards are whole, and write merged.parquet and merged.json.
 
     tell: called with a sentence about each shard that is missing or cannot be used [warnings.warn]. The bytes written
@@ -260,9 +258,7 @@ def _sections(store: Store, point: Point, shards: int, m: int) -> dict[tuple[str
     return {key: all_ for key, all_ in values.items() if len(all_) == m + 1}
 
 
-def _difference(
-    point: str, against: str, group: str, headline: str, one: list[float], two: list[float]
-) -> Difference:
+def _difference(point: str, against: str, group: str, headline: str, one: list[float], two: list[float]) -> Difference:
     from scipy.special import stdtrit
 
     from powsim.intervals import TAIL
@@ -277,6 +273,4 @@ def _difference(
     half = student * math.sqrt(spread(paired))
     unpaired = student * math.sqrt(spread(one) + spread(two))
     kind = f"sectioning over {m} paired shards (Student)"
-    return Difference(
-        point, against, group, headline, paired[0], paired[0] - half, paired[0] + half, kind, unpaired
-    )
+    return Difference(point, against, group, headline, paired[0], paired[0] - half, paired[0] + half, kind, unpaired)

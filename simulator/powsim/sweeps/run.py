@@ -25,7 +25,7 @@ MOST_SHARDS = 64
 """Times the shards of the sweep file that `until` may lead to, where no bound is given."""
 
 TRIES = 3
-"""Pools of processes that may break, by a worker killed from outside, before the sweep gives up."""
+"""Pools of processes that may break without a single shard, by workers killed from outside; then the sweep gives up."""
 
 AHEAD = 64
 """Shards given at once to an executor whose size is not known."""
@@ -72,22 +72,22 @@ def sweep(
     made = _maker(executor, workers, dask, backend)
     pooled = executor is not None or dask is not None or workers > 1 or backend.startswith("cuda")
     store.refuse_others()
-    with made() as first:  # before anything is written: an executor that cannot be had changes nothing
-        with store.lock():
-            store.start(plan, until, most)
-            store.tidy()
-            work = _Work(plan, store, goal, most, backend, threads or (1 if pooled else None), say, progress)
-            work.look()
-            work.run(first)
-            for _ in range(TRIES):
-                if not work.broken:
-                    break
-                say("a worker process was killed; the shards that it was at are started again")
-                with made() as again:
-                    work.run(again)
-            if work.broken:
-                raise BrokenExecutor(f"{TRIES + 1} pools of worker processes were killed: is the memory too small?")
-            merged = merge(store.folder, allow_missing=bool(work.failed), tell=say)
+    with made() as first, store.lock():  # before anything is written: an executor that cannot be had changes nothing
+        store.start(plan, until, most)
+        store.tidy()
+        work = _Work(plan, store, goal, most, backend, threads or (1 if pooled else None), say, progress)
+        work.look()
+        work.run(first)
+        left = TRIES
+        while work.broken and left:
+            say("a worker process was killed; the shards that it was at are started again")
+            before = work.done
+            with made() as again:
+                work.run(again)
+            left = TRIES if work.done > before else left - 1
+        if work.broken:
+            raise BrokenExecutor("worker processes are killed again and again: is the memory too small?")
+        merged = merge(store.folder, tell=say)
     if work.failed:
         mistakes = [Mistake(f"point {point.title or point.id}", text) for point, text in work.failed.values()]
         raise ScenarioError(str(source), mistakes)
@@ -149,9 +149,7 @@ class _Work:
         self.plan, self.store, self.until, self.most = plan, store, until, most
         self.backend, self.threads, self.say, self.progress = backend, threads, say, progress
         self.have: dict[str, set[int]] = {}
-        self.prefixes = {
-            point.id: Prefix(until, groups_of(point.scenario), plan.shards, most) for point in plan.points
-        }
+        self.prefixes = {point.id: Prefix(until, groups_of(point.scenario), plan.shards, most) for point in plan.points}
         self.failed: dict[str, tuple[Point, str]] = {}
         self.broken = False
         self.before, self.begin = 0, time.perf_counter()
@@ -168,7 +166,7 @@ class _Work:
                     self.say(f"{error}: it is done again")
             self.have[point.id] = usable
             self._grow(point)
-        self.before, self.begin = self._done(), time.perf_counter()
+        self.before, self.begin = self.done, time.perf_counter()
         self._report()
 
     def run(self, executor: Executor) -> None:
@@ -232,13 +230,15 @@ class _Work:
             prefix.add(self.store.read(point, prefix.have, self.plan.shards))
         return prefix.need > before
 
-    def _done(self) -> int:
+    @property
+    def done(self) -> int:
+        """Return how many of the shards that are needed are there."""
         return sum(sum(k < self.prefixes[id].need for k in have) for id, have in self.have.items())
 
     def _report(self) -> None:
         if self.progress is None:
             return
-        done, shards = self._done(), sum(prefix.need for prefix in self.prefixes.values())
+        done, shards = self.done, sum(prefix.need for prefix in self.prefixes.values())
         rate = (done - self.before) / max(time.perf_counter() - self.begin, 1e-9)
         left = (shards - done) / rate if rate > 0 else None
         self.progress(Progress(done, shards, len(self.plan.points), rate, left))

@@ -149,9 +149,9 @@ def decoded(content: bytes, expected: dict[str, str]) -> Totals:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise ShardError(f"cannot be read: {str(error)[:200] or type(error).__name__}") from None
     for key, value in expected.items():
-        if said.get(key) != value:
-            short = value if len(value) <= 40 and len(said.get(key, "")) <= 40 else "another"
-            raise ShardError(f"is of {key} {said.get(key)}, not {short}" if short == value else f"is of another {key}")
+        if (found := said.get(key, "none")) != value:
+            short = max(len(found), len(value)) <= 40
+            raise ShardError(f"is of {key} {found}, not {value}" if short else f"is of another {key}")
     if not whole:
         raise ShardError("does not hold what was written: its SHA-256 differs")
     return _totals(groups, names, columns)

@@ -78,7 +78,7 @@ class Store:
     def present(self, point: str, shards: int) -> list[int]:
         """Return the numbers of the shards that are there by name, rising; their content is not looked at."""
         try:
-            names = os.listdir(self.folder / "points" / point)
+            names = [path.name for path in (self.folder / "points" / point).iterdir()]
         except FileNotFoundError:
             return []
         found = [match for name in names if (match := SHARD.fullmatch(name))]
@@ -131,7 +131,7 @@ class Store:
             raise OutputError(f"{self.folder} holds no sweep: start one with `powsim sweep SWEEP --out DIR`") from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
-                f"{self.folder / MANIFEST} is no sweep's: {str(error)[:200]}; run the same `powsim sweep` again"
+                f"{self.folder / MANIFEST} is no sweep's: {str(error)[:200]}; choose another folder"
             ) from None
         return dict(manifest)
 
@@ -139,11 +139,14 @@ class Store:
         """Raise OutputError where the folder is a file, or holds something while it is no sweep's."""
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputError(f"{self.folder} is a file: choose another --out")
-        if not self.folder.is_dir() or (self.folder / MANIFEST).is_file():
-            return
-        held = {entry.name for entry in self.folder.iterdir() if PARTIAL not in entry.name}
-        if others := sorted(held - {SWEEP, RUNNING, "points"}):
-            raise OutputError(f"{self.folder} holds {others[0]}, which no sweep wrote: choose an empty or new --out")
+        if (self.folder / MANIFEST).exists():
+            self.manifest()
+        elif self.folder.is_dir():
+            held = {entry.name for entry in self.folder.iterdir() if PARTIAL not in entry.name}
+            if others := sorted(held - {SWEEP, RUNNING, "points"}):
+                raise OutputError(
+                    f"{self.folder} holds {others[0]}, which no sweep wrote: choose an empty or new --out"
+                )
 
     def tidy(self) -> None:
         """Remove the halves of files that a killed sweep left under names of their own."""

@@ -1,7 +1,7 @@
 """`--until "p95_slowdown ±2%"`: more shards of a point until an interval is narrow enough, or a bound is reached.
 
 How many shards a point gets follows from its totals alone, so a sweep that is killed and resumed ends with the same.
-Stopping by an interval makes it a little too narrow on average; a point never has fewer shards than its sweep file says.
+Stopping by an interval makes it a little too narrow on average. No point has fewer shards than its sweep file says.
 """
 
 from __future__ import annotations
