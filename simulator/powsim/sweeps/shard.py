@@ -92,12 +92,17 @@ def encoded(totals: Totals, metadata: dict[str, str]) -> bytes:
 
     names = sorted({name for one in totals.values() for name in (*one.counts, *one.sums, *one.histograms)})
     place = {name: number for number, name in enumerate(names)}
-    blocks = [
-        _rows(number, kind, place[name], bins, counts, values)
-        for number, one in enumerate(totals.values())
-        for kind, name, bins, counts, values in _numbers(one)
+    blocks = [(g, *block) for g, one in enumerate(totals.values()) for block in _numbers(one)]
+    lengths = [len(bins) for _, _, _, bins, _, _ in blocks]
+    group, kind, name, bins, counts, values = zip(*blocks, strict=True)
+    columns: list[NDArray[Any]] = [
+        np.repeat(np.array(group, np.int32), lengths),
+        np.repeat(np.array(kind, np.int8), lengths),
+        np.repeat(np.array([place[one] for one in name], np.int32), lengths),
+        np.concatenate(bins).astype(np.int64),
+        np.concatenate(counts).astype(np.int64),
+        np.concatenate(values).astype(np.float64),
     ]
-    columns = [np.concatenate(column) for column in zip(*blocks, strict=True)]
     texts = {"groups": json.dumps(list(totals)), "names": json.dumps(names)}
     metadata = {**metadata, **texts, "sha256": _sha256(columns, texts)}
     table = pa.table(dict(zip(COLUMNS, columns, strict=True)))
@@ -108,22 +113,16 @@ def encoded(totals: Totals, metadata: dict[str, str]) -> bytes:
 
 
 def _numbers(one: GroupTotals) -> list[tuple[int, str, Any, Any, Any]]:
-    """Return (kind, name, bins, counts, values) of all that a group's totals hold."""
+    """Return (kind, name, bins, counts, values) of all that a group's totals hold; the last three are as long."""
     rows: list[tuple[int, str, Any, Any, Any]] = []
     for name, count in one.counts.items():
         limbs = [count >> place & (1 << LIMB) - 1 for place in range(0, max(count.bit_length(), 1), LIMB)]
-        rows.append((COUNT, name, np.arange(len(limbs)), limbs, 0.0))
-    rows += [(SUM, name, [0], 0, value) for name, value in one.sums.items()]
+        rows.append((COUNT, name, range(len(limbs)), limbs, [0.0] * len(limbs)))
+    rows += [(SUM, name, [0], [0], [value]) for name, value in one.sums.items()]
     for name, histogram in one.histograms.items():
-        rows.append((BINS, name, histogram.bins, histogram.counts, 0.0))
-        rows.append((ENDS, name, [0, 1], 0, [histogram.least, histogram.most]))
+        rows.append((BINS, name, histogram.bins, histogram.counts, np.zeros(len(histogram.bins))))
+        rows.append((ENDS, name, [0, 1], [0, 0], [histogram.least, histogram.most]))
     return rows
-
-
-def _rows(group: int, kind: int, name: int, bins: Any, counts: Any, values: Any) -> list[NDArray[Any]]:
-    bins = np.asarray(bins, np.int64)
-    typed = ((group, np.int32), (kind, np.int8), (name, np.int32), (bins, np.int64), (counts, np.int64))
-    return [np.broadcast_to(np.asarray(x, t), bins.shape) for x, t in (*typed, (values, np.float64))]
 
 
 def _sha256(columns: list[NDArray[Any]], texts: dict[str, str]) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -37,7 +38,7 @@ SHARD = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.parquet")
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file that is whole on disk before it has its name. Raises OutputError; nothing half-written stays."""
-    temporary = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    temporary = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -191,7 +192,7 @@ class Store:
 
 def _claim(path: Path, text: str) -> None:
     """Write a file that must not be there yet, whole. Raises OutputError where it is by now."""
-    own = path.with_name(f".{path.name}{PARTIAL}{os.getpid()}")
+    own = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
     write_whole(own, text.encode())
     try:
         os.link(own, path)
