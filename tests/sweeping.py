@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 SCENARIO = """
@@ -72,3 +73,9 @@ def command(*arguments: str | Path, python: str = sys.executable, **more: object
         env={**os.environ, **more},  # type: ignore[dict-item]
         start_new_session=True,
     )
+
+
+def seen_device(wait_s: float) -> tuple[int, str | None]:
+    """Return a worker's process id and the CUDA device that it sees."""
+    time.sleep(wait_s)
+    return os.getpid(), os.environ.get("CUDA_VISIBLE_DEVICES")

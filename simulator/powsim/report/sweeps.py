@@ -18,7 +18,7 @@ from powsim.text import small
 
 FOOTNOTE = (
     "p50, p95, p99: slowdown over the group's identities. Second lines: 95 % intervals of the estimates. Populations: "
-    "quantiles by binomial order statistics, to the edges of histogram bins 0.8 % wide at most; above 2x Clopper-Pearson; "
+    "quantiles by binomial order statistics, to the edges of bins 0.8 % wide at most; above 2x Clopper-Pearson; "
     "sums normal. Campaigns: the median over repetitions, by binomial order statistics; merged.json has their spread."
 )
 
