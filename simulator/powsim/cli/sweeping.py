@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor
@@ -53,6 +54,8 @@ def run(
     plan, errors = load_sweep(source), words()
     folder = out or Path("powsim-sweeps") / plan.name
     interrupts.check()
+    if dask is not None:
+        logging.disable(logging.ERROR)  # a lost cluster is told in our words, without distributed's tracebacks
     begin = time.perf_counter()
     last: list[Progress] = []
     try:

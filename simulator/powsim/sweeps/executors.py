@@ -85,6 +85,23 @@ def cuda_devices(environment: Mapping[str, str], count: Callable[[], int]) -> li
     return found
 
 
+class Dask(Executor):
+    """Dask's own executor, and whether its scheduler is lost: then some of its futures never end."""
+
+    def __init__(self, client: Any) -> None:
+        self._client, self._executor = client, client.get_executor(pure=False)
+
+    def submit(self, fn: Callable[..., Answer], /, *args: Any, **kwargs: Any) -> Future[Answer]:
+        """Return the future of a call on one of the cluster's workers."""
+        future: Future[Answer] = self._executor.submit(fn, *args, **kwargs)
+        return future
+
+    @property
+    def lost(self) -> bool:
+        """Return whether the scheduler is gone for good; while the client still tries to reach it, it is not."""
+        return self._client.status in ("closing", "closed")
+
+
 @contextlib.contextmanager
 def dask(address: str) -> Iterator[Executor]:
     """Yield the executor of a Dask cluster. Raises BackendUnavailable where it cannot be had.
@@ -105,6 +122,6 @@ def dask(address: str) -> Iterator[Executor]:
 
     try:
         with client:
-            yield client.get_executor(pure=False)
+            yield Dask(client)
     except (KilledWorker, CommClosedError, FutureCancelledError, CancelledError) as error:
-        raise BrokenExecutor(f"the Dask cluster at {address[:200]} failed: {str(error)[:200]}") from error
+        raise BrokenExecutor(f"the Dask cluster at {address[:200]} failed: {str(error)[:200] or 'it is gone'}") from error

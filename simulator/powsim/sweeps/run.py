@@ -27,6 +27,9 @@ MOST_SHARDS = 64
 TRIES = 3
 """Pools of processes that may break without a single shard, by workers killed from outside; then the sweep gives up."""
 
+CHECK_S = 5.0
+"""How long a shard is waited for before a look whether the executor still lives."""
+
 AHEAD = 64
 """Shards given at once to an executor whose size is not known."""
 
@@ -184,7 +187,10 @@ class _Work:
                 if not futures:
                     return
                 grown = False
-                for future in wait(futures, return_when=FIRST_COMPLETED).done:
+                done = wait(futures, timeout=CHECK_S, return_when=FIRST_COMPLETED).done
+                if not done and getattr(executor, "lost", False):
+                    raise BrokenExecutor("the Dask scheduler is lost")
+                for future in done:
                     point, shard = futures.pop(future)
                     grown |= self._finish(point, shard, future)
                 if grown:
