@@ -124,4 +124,6 @@ def dask(address: str) -> Iterator[Executor]:
         with client:
             yield Dask(client)
     except (KilledWorker, CommClosedError, FutureCancelledError, CancelledError) as error:
-        raise BrokenExecutor(f"the Dask cluster at {address[:200]} failed: {str(error)[:200] or 'it is gone'}") from error
+        raise BrokenExecutor(
+            f"the Dask cluster at {address[:200]} failed: {str(error)[:200] or 'it is gone'}"
+        ) from error

@@ -6,7 +6,7 @@ import io
 import json
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -93,19 +93,24 @@ def points_of(manifest: dict[str, Any], where: str) -> list[Point]:
     return points
 
 
-def merge(folder: str | Path, *, allow_missing: bool = True, tell: Callable[[str], None] | None = None) -> Merged:
+def merge(folder: str | Path, *, tell: Callable[[str], None] | None = None) -> Merged:
     """Return the headlines of every point whose shards are whole, and write merged.parquet and merged.json.
 
     tell: called with a sentence about each shard that is missing or cannot be used [warnings.warn]. The bytes written
     depend on the sweep alone: not on who simulated it, in which order, or how often it was killed.
-    Raises OutputError for a folder that is no sweep's or cannot be written, and for missing shards unless allowed.
+    Raises OutputError for a folder that is no sweep's or cannot be written.
     """
     store = Store(Path(folder))
-    say = tell or (lambda text: warnings.warn(text, stacklevel=3))
     manifest = store.manifest()
+    say = tell or (lambda text: warnings.warn(text, stacklevel=3))
+    return merge_points(store, manifest, points_of(manifest, str(store.folder)), say)
+
+
+def merge_points(store: Store, manifest: dict[str, Any], points: Iterable[Point], say: Callable[[str], None]) -> Merged:
+    """Return what `merge` does, for the points that the manifest lists."""
     found: list[PointResult] = []
     missing: dict[str, str] = {}
-    for point in points_of(manifest, str(store.folder)):
+    for point in points:
         try:
             prefix = _merged(store, manifest, point)
         except ShardError as error:
@@ -113,8 +118,6 @@ def merge(folder: str | Path, *, allow_missing: bool = True, tell: Callable[[str
             missing[point.title or point.id] = str(error)
             continue
         found.append(_result(point, prefix))
-    if missing and not allow_missing:
-        raise OutputError(f"{len(missing)} points of {store.folder} are not whole: run the same `powsim sweep` again")
     merged = Merged(manifest["name"], manifest["description"], manifest["until"], tuple(found), missing)
     write_whole(store.folder / "merged.parquet", _parquet(merged))
     write_whole(store.folder / "merged.json", (json.dumps(merged.as_dict(), indent=1) + "\n").encode())

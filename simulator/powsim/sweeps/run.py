@@ -15,7 +15,7 @@ from pathlib import Path
 from powsim.edge import Mistake, ScenarioError
 from powsim.groups import groups_of
 from powsim.sweeps import executors
-from powsim.sweeps.merge import Merged, merge
+from powsim.sweeps.merge import Merged, merge_points
 from powsim.sweeps.shard import ShardError, simulated, task_of
 from powsim.sweeps.spec import Plan, Point, load_sweep
 from powsim.sweeps.store import Store
@@ -62,8 +62,9 @@ def sweep(
     """Return the merged headlines of every point of a sweep; what `folder` holds of them already is not repeated.
 
     source: a sweep file, or a shipped sweep's name. executor: any `concurrent.futures.Executor` whose workers have
-    powsim; None means `workers` processes of this machine (1: this process; "cuda": one per device), or the Dask
-    cluster whose scheduler answers at `dask`. threads: of each worker [all CPUs for one worker, else 1].
+    powsim; None means `workers` processes of this machine (1: this process; with backend "cuda" one per device), or
+    the Dask cluster whose scheduler answers at `dask`. threads: of each worker [all CPUs in this process, else 1].
+    Worker processes are spawned: a script that uses them guards its own work by `if __name__ == "__main__":`.
     until: "p95_slowdown ±2%" adds shards to a point until that interval is reached, up to max_shards.
     tell: called with a sentence about each shard that was found unusable and is redone [warnings.warn].
     Raises ScenarioError with every mistake, and, once all else is done, with every point that cannot be simulated;
@@ -90,7 +91,7 @@ def sweep(
             left = TRIES if work.done > before else left - 1
         if work.broken:
             raise BrokenExecutor("worker processes are killed again and again: is the memory too small?")
-        merged = merge(store.folder, tell=say)
+        merged = merge_points(store, store.manifest(), plan.points, say)
     if work.failed:
         mistakes = [Mistake(f"point {point.title or point.id}", text) for point, text in work.failed.values()]
         raise ScenarioError(str(source), mistakes)

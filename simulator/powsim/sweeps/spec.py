@@ -21,7 +21,7 @@ from powsim.scenario import Scenario, parse_scenario, put, read_scenario, shippe
 from powsim.text import shown
 from powsim_kernels import uniform
 
-MOST_POINTS = 100_000
+MOST_POINTS = 10_000
 MOST_TOLD = 20  # mistakes of single points that a message lists
 FORMAT = "powsim-sweep-1"
 """Part of every point's id: totals of another shape are other points."""
