@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import powsim
@@ -182,6 +184,23 @@ def test_a_shard_that_is_not_what_was_written_is_named_and_done_again(how: str, 
     assert len(said) == 1
     assert str(paths[5]) in said[0]
     assert said[0].endswith("it is done again")
+    assert merged_bytes(Path("out")) == merged_bytes(whole)
+
+
+@pytest.mark.parametrize("column", ["count", "value", "bin", "name"])
+def test_a_sound_parquet_file_with_another_number_in_it_is_noticed(column: str, file: Path, whole: Path) -> None:
+    sweep(file, "out")
+    path = shard_files(Path("out"))[2]
+    table = pq.read_table(path)
+    values = table[column].to_numpy().copy()
+    values[[0, -1]] += 1
+    changed = table.set_column(
+        table.schema.get_field_index(column), column, pa.array(values, table.schema.field(column).type)
+    )
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    said, simulated = again(file, Path("out"))
+    assert simulated == len(said) == 1
+    assert "does not hold what was written" in said[0]
     assert merged_bytes(Path("out")) == merged_bytes(whole)
 
 

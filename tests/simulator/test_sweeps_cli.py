@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -217,7 +218,12 @@ def test_workers_of_a_killed_sweep_end_by_themselves(here: Path) -> None:
         process.kill()
         process.communicate()
     assert len(children) >= 2
-    wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    try:
+        wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in children))
+    finally:
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.kill()
 
 
 def test_a_killed_worker_costs_its_shard_and_the_sweep_goes_on(here: Path) -> None:
