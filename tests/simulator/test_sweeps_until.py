@@ -90,6 +90,16 @@ def test_until_adds_shards_up_to_the_goal_and_no_further(tmp_path: Path) -> None
     assert again == few
 
 
+def test_a_sweep_with_a_goal_is_done_only_once_its_last_shard_is_there(tmp_path: Path) -> None:
+    sweep(write(tmp_path, DEAR), tmp_path / "out", until=GOAL)
+    assert powsim.status(tmp_path / "out").state == "done"
+    shard_files(tmp_path / "out")[-1].unlink()
+    said: list[str] = []
+    assert len(powsim.merge(tmp_path / "out", tell=said.append).points) == 1
+    assert len(said) == 1
+    assert powsim.status(tmp_path / "out").state == "stopped"
+
+
 def test_the_bound_ends_it_and_a_point_that_is_good_enough_gets_no_more(tmp_path: Path) -> None:
     merged = sweep(write(tmp_path), tmp_path / "out", until=GOAL, max_shards=6)
     assert [point.shards for point in merged.points] == [4, 6]

@@ -18,7 +18,7 @@ from powsim.scenario import parse_scenario
 from powsim.sweeps.estimates import Estimate, estimates
 from powsim.sweeps.shard import ShardError
 from powsim.sweeps.spec import Point, point_id
-from powsim.sweeps.store import Store, write_whole
+from powsim.sweeps.store import MERGED, Store, write_whole
 from powsim.sweeps.until import Prefix, parse_until
 
 FORMAT = "powsim-merged-1"
@@ -120,7 +120,7 @@ def merge_points(store: Store, manifest: dict[str, Any], points: Iterable[Point]
         found.append(_result(point, prefix))
     merged = Merged(manifest["name"], manifest["description"], manifest["until"], tuple(found), missing)
     write_whole(store.folder / "merged.parquet", _parquet(merged))
-    write_whole(store.folder / "merged.json", (json.dumps(merged.as_dict(), indent=1) + "\n").encode())
+    write_whole(store.folder / MERGED, (json.dumps(merged.as_dict(), indent=1) + "\n").encode())
     return merged
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from powsim.sweeps.store import Store
+from powsim.sweeps.store import MANIFEST, MERGED, Store
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,11 @@ def _written(store: Store, point: str, shard: int, shards: int) -> float:
 
 
 def _merged(store: Store) -> bool:
-    """Return whether the merged table is there, and of this manifest."""
-    table, manifest = store.folder / "merged.json", store.folder / "manifest.json"
+    """Return whether the merged table is there, of this manifest, and misses no point."""
+    table, manifest = store.folder / MERGED, store.folder / MANIFEST
     try:
-        return table.stat().st_mtime_ns >= manifest.stat().st_mtime_ns
-    except FileNotFoundError:
+        if table.stat().st_mtime_ns < manifest.stat().st_mtime_ns:
+            return False
+        return not json.loads(table.read_text(encoding="utf-8"))["missing"]
+    except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -31,7 +31,7 @@ from powsim.sweeps.shard import ShardError, Totals, about, decoded
 from powsim.sweeps.spec import Plan, Point
 
 FORMAT = "powsim-sweep-1"
-MANIFEST, SWEEP, RUNNING = "manifest.json", "sweep.toml", "running.json"
+MANIFEST, SWEEP, RUNNING, MERGED = "manifest.json", "sweep.toml", "running.json", "merged.json"
 PARTIAL = ".partial-"
 SHARD = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.parquet")
 
