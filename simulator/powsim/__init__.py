@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from powsim.server.rows import simulate_gate as simulate_gate
     from powsim.summary import GroupSummary as GroupSummary
     from powsim.summary import summarise as summarise
+    from powsim.sweeps.merge import differences as differences
+    from powsim.sweeps.merge import merge as merge
+    from powsim.sweeps.run import sweep as sweep
+    from powsim.sweeps.status import status as status
 
 __version__ = "0.2.0"
 
@@ -45,12 +49,16 @@ _HOME = {
     "ScenarioError": "edge",
     "Service": "ledger",
     "catalogue": "devices",
+    "differences": "sweeps.merge",
     "findings": "conclusions",
     "load_scenario": "scenario",
+    "merge": "sweeps.merge",
     "parse_scenario": "scenario",
     "simulate": "engine",
     "simulate_gate": "server.rows",
+    "status": "sweeps.status",
     "summarise": "summary",
+    "sweep": "sweeps.run",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 

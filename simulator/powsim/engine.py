@@ -13,7 +13,7 @@ from powsim.clock import finish_times
 from powsim.groups import Group, curve_for, groups_of, service_of
 from powsim.ledger import Ledger, Service, puzzle_counts
 from powsim.meter import CostCurve, cost_bounds, ledger_for, spread_cost
-from powsim.outcome import Outcome
+from powsim.outcome import Outcome, nobody
 from powsim.plugin import price
 from powsim.policy import SHIPPED, Policy
 from powsim.population import TRIES, Identities
@@ -53,23 +53,29 @@ def simulate(
     seed: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
+    part: tuple[int, int] = (0, 1),
     progress: Progress | None = None,
 ) -> Result:
     """Return the outcome of every identity of the scenario.
 
+    part: (k, n) simulates the k-th of n even parts of every group; the parts' outcomes, in order, are the whole's.
+    Its groups have the sizes of the part, which may be nobody; a k of n or more gives further identities like these.
+    The gate is simulated with the whole alone.
     seed replaces the scenario's. The same scenario and seed give the same numbers with any number of threads.
     Raises ValueError for a policy that returns impossible work, BackendUnavailable for a backend that cannot run.
     """
     seed = scenario.seed if seed is None else seed
     if not 0 <= seed < 2**63:
         raise ValueError(f"seed={seed} does not fit: give 0 to 2^63-1")
+    if part[0] < 0 or part[1] < 1:
+        raise ValueError(f"part={part}: give (k, n) with k from 0 and n from 1")
     service, policy = service_of(scenario.service), scenario.policy_object
-    groups = groups_of(scenario)
+    groups = [group.part(*part) for group in groups_of(scenario)]
     _check_memory(sum(group.accounts * group.replicas for group in groups))
     drawn = [group.draw(seed, backend) for group in groups]
     every = policy.queries_per_puzzle or service.batch
     for group, (_, identities) in zip(groups, drawn, strict=True):
-        longest = int(puzzle_counts(identities.queries, every, partial=True).max())
+        longest = int(puzzle_counts(identities.queries, every, partial=True).max(initial=0))
         if longest > MOST_PUZZLES:
             raise ValueError(
                 f"{group.name}: one identity would meet {longest:,} puzzles, more than {MOST_PUZZLES:,}: raise "
@@ -77,7 +83,8 @@ def simulate(
             )
     cells = [int(puzzle_counts(identities.queries, every, partial=True).sum()) for _, identities in drawn]
     done, outcomes = 0, []
-    until = 1.0 if scenario.server is None else 0.5  # progress: the gate's part is taken to be as long as the rest
+    gated = scenario.server is not None and part == (0, 1)
+    until = 0.5 if gated else 1.0  # progress: the gate's part is taken to be as long as the rest
     for group, (key, identities), size in zip(groups, drawn, cells, strict=True):
 
         def report(part: int, name: str = group.name, before: int = done) -> None:
@@ -88,7 +95,7 @@ def simulate(
         outcomes.append(run.outcome(identities, scenario.prices.electricity_usd_per_kwh, report))
         done += size
     rest = None if progress is None else lambda name, part: progress(name, until + (1 - until) * part)
-    gate = simulate_gate(scenario, seed=seed, backend=backend, threads=threads, progress=rest)
+    gate = simulate_gate(scenario, seed=seed, backend=backend, threads=threads, progress=rest) if gated else ()
     return Result(scenario, seed, service, tuple(groups), tuple(outcomes), gate)
 
 
@@ -138,6 +145,8 @@ class _Run:
 
     def outcome(self, identities: Identities, usd_per_kwh: float, report: Callable[[int], None]) -> Outcome:
         """Return the outcome of every identity, in order."""
+        if not len(identities.queries):
+            return nobody()
         # In order of length, so that little of a chunk is padding.
         order = np.argsort(identities.queries, kind="stable")
         ordered = identities.rows(order)

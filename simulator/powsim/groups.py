@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from powsim import study
 from powsim.devices import Device
@@ -24,13 +24,25 @@ class Group:
     spec: PopulationSpec | CampaignSpec
     accounts: int  # identities of a population, or of one repetition of a campaign
     replicas: int
+    first: int = 0  # the first identity of a population, or repetition of a campaign, that is simulated
+
+    def part(self, k: int, n: int) -> Group:
+        """Return the k-th of n even parts: identities of a population, whole repetitions of a campaign.
+
+        Every number is drawn by address, so the parts 0..n-1 are the whole, and those after are further ones like it.
+        """
+        if isinstance(self.spec, CampaignSpec):
+            first, end = k * self.replicas // n, (k + 1) * self.replicas // n
+            return replace(self, first=first, replicas=end - first)
+        first, end = k * self.accounts // n, (k + 1) * self.accounts // n
+        return replace(self, first=first, accounts=end - first)
 
     def draw(self, seed: int, backend: str = "auto") -> tuple[int, Identities]:
         """Return the group's random key and its identities."""
         key = group_key(seed, self.name)
         if isinstance(self.spec, CampaignSpec):
             return key, draw_campaign(
-                key, self.spec.queries, self.accounts, self.replicas, self.devices[0], backend=backend
+                key, self.spec.queries, self.accounts, self.replicas, self.devices[0], first=self.first, backend=backend
             )
         asked = self.spec.queries
         volume = Volume(asked, 0.0, asked) if isinstance(asked, int) else Volume(asked.median, asked.sigma, asked.max)
@@ -40,6 +52,7 @@ class Group:
             list(self.devices),
             [self.spec.devices[device.name] for device in self.devices],
             volume,
+            first=self.first,
             mean_shift=self.spec.mean_shift,
             mean_shift_sd=self.spec.mean_shift_sd,
             drift_sd=self.spec.drift_sd,

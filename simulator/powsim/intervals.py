@@ -40,8 +40,7 @@ def quantile(sample: NDArray[np.float64], q: float) -> Headline:
     """
     ordered = np.sort(sample)
     n = len(ordered)
-    low = int(np.ceil(bdtrik(TAIL, n, q))) - 1
-    high = int(np.ceil(bdtrik(1 - TAIL, n, q)))
+    low, high = ranks(n, q)
     value = float(np.quantile(ordered, q))
     return Headline(
         value,
@@ -49,6 +48,11 @@ def quantile(sample: NDArray[np.float64], q: float) -> Headline:
         min(float(ordered[low]), value) if low >= 0 else -math.inf,
         max(float(ordered[high]), value) if high < n else math.inf,
     )
+
+
+def ranks(n: int, q: float) -> tuple[int, int]:
+    """Return the ranks, from 0, of the order statistics around the q-quantile, -1 or n where there is none."""
+    return int(np.ceil(bdtrik(TAIL, n, q))) - 1, int(np.ceil(bdtrik(1 - TAIL, n, q)))
 
 
 def share(hits: int, n: int) -> Headline:

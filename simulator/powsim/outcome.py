@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,3 +42,10 @@ class Outcome:
     def slowdown_undefended(self) -> NDArray[np.float64]:
         """Return [A] time with puzzles over bare inference: what the whole defence costs."""
         return (self.service_s + self.solve_s) / self.inference_s
+
+
+def nobody() -> Outcome:
+    """Return the outcome of no identity at all."""
+    types: dict[str, Any] = dict.fromkeys(("identity", "replica", "device", "queries", "puzzles"), np.int64)
+    types["hashes"] = np.uint64
+    return Outcome(*(np.empty(0, types.get(f.name, np.float64)) for f in fields(Outcome)))

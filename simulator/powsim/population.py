@@ -65,13 +65,14 @@ def draw_population(
     shares: list[float],
     volume: Volume,
     *,
+    first: int = 0,
     mean_shift: float,
     mean_shift_sd: float,
     drift_sd: float,
     backend: str = "auto",
 ) -> Identities:
-    """Return `identities` users: device by share, rate within its range, volume, and how their data differs."""
-    who = np.arange(identities, dtype=np.int64)
+    """Return `identities` users from number `first` on: device by share, rate within its range, volume, spread."""
+    who = np.arange(first, first + identities, dtype=np.int64)
 
     def u(stream: int) -> NDArray[np.float64]:
         return uniform(who, key=key, stream=stream, backend=backend)
@@ -95,23 +96,24 @@ def draw_population(
 
 
 def draw_campaign(
-    key: int, queries: int, accounts: int, replicas: int, device: Device, *, backend: str = "auto"
+    key: int, queries: int, accounts: int, replicas: int, device: Device, *, first: int = 0, backend: str = "auto"
 ) -> Identities:
-    """Return `replicas` repetitions of a campaign that splits `queries` over `accounts` as evenly as it can.
+    """Return repetitions of a campaign, from number `first` on, whose accounts share its queries as evenly as can be.
 
     The accounts of one repetition share one device, so its rate is drawn once per repetition.
     """
-    replica = np.repeat(np.arange(replicas, dtype=np.int64), accounts)
+    numbers = np.arange(first, first + replicas, dtype=np.int64)
+    replica = np.repeat(numbers, accounts)
     account = np.tile(np.arange(accounts, dtype=np.int64), replicas)
     one = np.zeros(replicas, np.int64)
-    rate = _rates([device], one, uniform(one, key=key, stream=RATE, replica=np.arange(replicas), backend=backend))
+    rate = _rates([device], one, uniform(one, key=key, stream=RATE, replica=numbers, backend=backend))
     zeros = np.zeros(len(replica))
     return Identities(
         identity=account,
         replica=replica,
         queries=queries // accounts + (account < queries % accounts),
         device=np.zeros(len(replica), np.int64),
-        rate_hz=rate[replica],
+        rate_hz=np.repeat(rate, accounts),
         shift=zeros,
         drift=zeros,
     )

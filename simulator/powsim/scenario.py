@@ -289,18 +289,24 @@ def load_scenario(source: str | Path | None = None, overrides: list[str] | None 
     overrides: "key.path=value" strings, values in TOML, as `powsim run --set` takes them.
     Raises ScenarioError with every mistake and its path.
     """
+    raw, where, folder = read_scenario(source)
+    return parse_scenario(raw, where=where, folder=folder, overrides=overrides)
+
+
+def read_scenario(source: str | Path | None) -> tuple[dict[str, Any], str, Path]:
+    """Return a scenario as its TOML stands, its name in messages, and the folder that file names are meant from.
+
+    source is as `load_scenario` takes it. Raises ScenarioError.
+    """
     known = shipped()
     if source is None or (str(source) in known and not Path(source).is_file()):
-        where, folder = f"scenario '{source or 'default'}'", Path()
-        raw = tomllib.loads(known[str(source or "default")])
-    else:
-        path = Path(source)
-        where, folder = str(path), path.parent
-        try:
-            raw, _ = read_toml(path, f"; shipped scenarios: {', '.join(known)}", piped=True)
-        except ValueError as error:
-            raise ScenarioError(where, [Mistake("", str(error))]) from None
-    return parse_scenario(raw, where=where, folder=folder, overrides=overrides)
+        return tomllib.loads(known[str(source or "default")]), f"scenario '{source or 'default'}'", Path()
+    path = Path(source)
+    try:
+        raw, _ = read_toml(path, f"; shipped scenarios: {', '.join(known)}", piped=True)
+    except ValueError as error:
+        raise ScenarioError(str(path), [Mistake("", str(error))]) from None
+    return raw, str(path), path.parent
 
 
 def parse_scenario(
@@ -353,10 +359,18 @@ def _override(raw: dict[str, Any], text: str, where: str) -> None:
         tables = {"value": value}  # a bare word is taken as text, so that --set policy.name=fixed needs no quotes
     if set(tables) != {"value"}:
         raise ScenarioError(where, [Mistake("", f"--set {text}: one value is needed")])
+    try:
+        put(raw, key, tables["value"])
+    except ValueError as error:
+        raise ScenarioError(where, [Mistake("", f"--set {text}: {error}")]) from None
+
+
+def put(raw: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value at "key.path" in a parsed table. Raises ValueError where the path leads through no table."""
     table = raw
     *parents, last = [part.strip() for part in key.split(".")]
     for part in parents:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise ScenarioError(where, [Mistake("", f"--set {text}: '{part}' is not a table")])
-    table[last] = tables["value"]
+            raise ValueError(f"'{part}' is not a table")
+    table[last] = value

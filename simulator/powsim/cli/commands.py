@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from powsim import __version__
+from powsim.cli import sweep_commands
 from powsim.text import printable, shown
 from powsim_kernels import BACKENDS
 
@@ -369,3 +370,7 @@ def cost(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     cost_file(votes, settings, delta, conversion, key, identity, out, not no_save, force, as_json)
+
+
+for command in (sweep_commands.sweep, sweep_commands.status, sweep_commands.merge):
+    cli.add_command(command)
