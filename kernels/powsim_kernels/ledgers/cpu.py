@@ -1,0 +1,125 @@
+"""Ledgers by Numba: identities stream through lanes that take their puzzles in step.
+
+v1 stages over lanes. Threads take runs of whole blocks, so that sums are the same bits with any number of them.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+from numpy.typing import NDArray
+
+from powsim_kernels.jit import jit
+from powsim_kernels.ledgers import identities, lanes, layout
+from powsim_kernels.ledgers.identities import WINDOW
+from powsim_kernels.ledgers.lanes import BANKED, CLOCKED, LANES
+from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed
+from powsim_kernels.ledgers.tally import tally
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, LedgerRows, Part
+from powsim_kernels.threads import over_ranges
+
+ROWS = ("identity", "replica", "device", "queries", "puzzles", "hashes")
+STEP = 16  # lanes at work are rounded up to a multiple of what a vector loop takes at once
+
+
+@jit
+def _run(numbers, integers, table, begin, end, kept, out, rows):  # type: ignore[no-untyped-def]
+    """Let identities begin..end live, a window at a time."""
+    a, b = np.zeros(identities.FLOATS), np.zeros(identities.INTEGERS, np.uint64)
+    f, g = np.zeros(lanes.FLOATS), np.zeros(lanes.INTEGERS, np.uint64)
+    sums, words = np.zeros(LANES * lanes.ORDERS), np.zeros(LANES * lanes.WORDS, np.uint64)
+    values = np.empty(len(SUMS))
+    whole, real = rows
+    for first in range(begin, end, WINDOW):
+        count = min(WINDOW, end - first)
+        identities.draw(numbers, integers, table, first, count, a, b)
+        _live(numbers, integers, table, count, a, b, f, g, sums, words)
+        there = first - begin if whole.shape[1] else 0
+        more = whole[:, there : there + count], real[:, there : there + count]
+        block = first // BLOCK - begin // BLOCK
+        parts = out[0], out[1], out[2][block:], out[3], out[4]
+        tally(numbers, integers, table, first, count, a, b, kept, parts, more, values)
+
+
+@jit
+def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ignore[no-untyped-def]
+    """Let the identities of a window ask all their queries."""
+    live = min(LANES, count)
+    entered = live
+    for lane in range(live):
+        lanes.enter(lane, lane, numbers, integers, table, a, b, f, g, sums)
+    while live:
+        wide = min(LANES, -(-live // STEP) * STEP)
+        for half in range(2):
+            lanes.advance(half, wide, numbers, f)
+            if integers[BANKED]:
+                lanes.bank_costs(live, numbers, integers, table, f, g, sums, words)
+            else:
+                lanes.curve_costs(live, wide, numbers, integers, table, f, g)
+            if integers[CLOCKED]:
+                lanes.begin_requests(half, wide, numbers, f)
+            lanes.excesses(half, wide, numbers, integers, f)
+            lanes.difficulties(wide, numbers, integers, table, f)
+            lanes.works(half, wide, numbers, integers, f)
+            lanes.solve(half, wide, integers, f, g)
+            if integers[CLOCKED]:
+                lanes.end_requests(half, wide, numbers, f, g)
+        lane = 0
+        while lane < live:
+            f[lanes.POINT + lane] += 2.0
+            g[lanes.PAIR + lane] += np.uint64(1)
+            if f[lanes.POINT + lane] < f[lanes.POINTS + lane]:
+                lane += 1
+                continue
+            lanes.leave(lane, a, b, f, g)
+            if entered < count:
+                lanes.enter(lane, entered, numbers, integers, table, a, b, f, g, sums)
+                entered += 1
+                lane += 1
+            else:
+                live -= 1
+                # The last lane takes its place, and has its own turn here.
+                lanes.move(live, lane, f, g, sums, words)
+
+
+def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:
+    """Return what becomes of identities begin..end."""
+    devices, first = int(packed.integers[layout.INTEGERS.index("devices")]), begin // BLOCK
+    blocks = -(-end // BLOCK) - first if end > begin else 0
+    sums = np.zeros((blocks, devices, 2 * len(SUMS) + 1))
+    found = end - begin if rows else 0
+    whole, real = np.zeros((len(ROWS), found), np.uint64), np.zeros((1 + len(SUMS), found))
+    kept = np.array(histograms, np.int64)
+    lock, parts = threading.Lock(), []
+
+    def work(low: int, high: int) -> None:
+        start, stop = max((first + low) * BLOCK, begin), min((first + high) * BLOCK, end)
+        counts, hashes = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
+        cells, peaks = np.zeros((len(kept), devices, CELLS), np.int64), np.zeros(2)
+        place = slice(start - begin, stop - begin) if rows else slice(0)
+        _run(
+            *packed,
+            start,
+            stop,
+            kept,
+            (counts, hashes, sums[low:high], cells, peaks),
+            (whole[:, place], real[:, place]),
+        )
+        with lock:
+            parts.append((counts, hashes, cells, peaks))
+
+    over_ranges(work, blocks, threads=threads, grain=1)
+    none = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
+    counts, hashes = (sum((part[i] for part in parts), none[i]) for i in (0, 1))
+    cells = sum((part[2] for part in parts), np.zeros((len(kept), devices, CELLS), np.int64))
+    hardest, heaviest = np.max([part[3] for part in parts] or [[0.0, 0.0]], axis=0).tolist()
+    return Part(counts, hashes, sums, cells, hardest, heaviest, _rows(whole, real) if rows else None)
+
+
+def _rows(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
+    """Return the rows of identities; hashes stay unsigned."""
+    columns = {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
+    floats = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0], "hashes": whole[-1]}
+    return LedgerRows(**{name: columns.get(name, floats.get(name)) for name in LedgerRows.__dataclass_fields__})
+

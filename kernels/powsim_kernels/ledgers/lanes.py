@@ -1,0 +1,371 @@
+"""Puzzles of many identities side by side, by Numba: every stage is one loop over lanes, which LLVM makes vector code.
+
+A lane holds one identity; all lanes take two puzzles at a time, since one Philox block holds the draws of two. Lanes
+live in one array of floats and one of integers at constant offsets, so that LLVM need not ask whether rows overlap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from powsim_kernels.jit import helper
+from powsim_kernels.ledgers import identities as window
+from powsim_kernels.ledgers import layout
+from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
+from powsim_kernels.pate.vector import bits_of
+from powsim_kernels.philox.cpu import HALF, LOW, block
+from powsim_kernels.realmath.cpu import exp2, floor, fma, log, log1m, log2, nearest
+
+LANES = 64
+ORDERS = 16
+WORDS = 64  # of the bank's draws, held per lane
+
+# What a lane carries while its identity lives ...
+(QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, HARDEST, FINISH_S) = (
+    i * LANES for i in range(13)
+)
+NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, LAST_COST, ISSUED_S = (i * LANES for i in range(13, 21))
+CARRIED = 21
+# ... and what a puzzle needs.
+N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED = (i * LANES for i in range(21, 31))
+FLOATS = 31 * LANES
+IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
+CARRIED_INTEGERS = 7
+TRIED, SLOWEST, LATEST = 7 * LANES, 8 * LANES, 9 * LANES
+INTEGERS = 10 * LANES
+
+_NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
+BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
+    _NUMBERS[name]
+    for name in (
+        *("base_bits", "slope", "expected_slope", "expected_intercept", "low", "high", "every", "every_bits"),
+    )
+)
+LOAD_STEP_S, DECAY_RATE, SECONDS_PER_QUERY, BATCH, REQUEST_EVERY_S, THINK_S, VERIFY_S = (
+    _NUMBERS[name]
+    for name in (
+        *("load_step_s", "decay_rate", "seconds_per_query", "batch", "request_every_s", "think_s", "verify_s"),
+    )
+)
+LEAST_COST, GREATEST_COST = _NUMBERS["least_cost"], _NUMBERS["greatest_cost"]
+_INTEGERS = dict(zip(layout.INTEGERS, range(len(layout.INTEGERS)), strict=True))
+KEY, SUB_PUZZLES, PER_QUERY, TWO_SIDED, WHOLE, PARTIAL, TIMED, DECAYS, CLOCKED, PARALLEL, SPREAD, BANKED = (
+    _INTEGERS[name]
+    for name in (
+        *("key", "sub_puzzles", "per_query", "two_sided", "whole", "partial", "timed", "decays", "clocked"),
+        *("parallel", "spread", "banked"),
+    )
+)
+CURVE_POINTS, BANK_ROWS, BANK_ORDERS, BANDS, LOADS = (
+    _INTEGERS[name] for name in ("points", "bank_rows", "orders", "bands", "loads")
+)
+AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
+    _INTEGERS[name] for name in ("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads")
+)
+CURVE_COLUMNS = len(layout.CURVE_COLUMNS)
+DRIFT_UNIT = layout.DRIFT_UNIT
+TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
+NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
+INFINITE, TWO_32 = math.inf, 2.0**32
+
+
+@helper
+def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
+    """Put identity `i` of the window into a lane."""
+    f[QUERIES + lane], f[RATE + lane] = a[window.QUERIES + i], a[window.RATE + i]
+    f[SHIFT + lane], f[DRIFT + lane], f[START_S + lane] = (
+        a[window.SHIFT + i],
+        a[window.DRIFT + i],
+        a[window.START_S + i],
+    )
+    every = numbers[EVERY]
+    points = np.ceil(f[QUERIES + lane] / every)
+    f[POINTS + lane] = points
+    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[HARDEST + lane] = f[FINISH_S + lane] = 0.0
+    f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[LAST_COST + lane] = f[ISSUED_S + lane] = 0.0
+    f[COST + lane] = -INFINITE
+    if integers[PER_QUERY]:
+        f[REST_BITS + lane] = log2(f[QUERIES + lane] - (points - 1.0) * every)
+    g[IDENTITY + lane], g[REPLICA + lane], g[ROW + lane] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(i)
+    g[HASHES + lane] = g[STEPS + lane] = g[PAIR + lane] = NONE
+    if integers[BANKED]:
+        f[COST + lane] = 0.0
+        for order in range(ORDERS):
+            sums[lane * ORDERS + order] = 0.0
+    else:
+        _segment(lane, 0, integers, table, f, g)
+
+
+@helper
+def leave(lane, a, b, f, g):  # type: ignore[no-untyped-def]
+    """Write what became of a lane's identity to the window."""
+    i = np.int64(g[ROW + lane])
+    a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
+    a[window.FINISH_S + i], a[window.HARDEST + i] = f[FINISH_S + lane], f[HARDEST + lane]
+    b[window.HASHES + i], b[window.STEPS + i] = g[HASHES + lane], g[STEPS + lane]
+
+
+@helper
+def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
+    """Move the identity of one lane to another."""
+    for row in range(CARRIED):
+        f[row * LANES + lane] = f[row * LANES + source]
+    for row in range(CARRIED_INTEGERS):
+        g[row * LANES + lane] = g[row * LANES + source]
+    for order in range(ORDERS):
+        sums[lane * ORDERS + order] = sums[source * ORDERS + order]
+    for word in range(WORDS):
+        words[lane * WORDS + word] = words[source * WORDS + word]
+
+
+@helper
+def _segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
+    """Let a lane read the curve from point `row` on."""
+    at = np.int64(integers[AT_CURVE]) + row * CURVE_COLUMNS
+    last = row + 1 == np.int64(integers[CURVE_POINTS])
+    g[SEGMENT + lane] = np.uint64(row)
+    f[X + lane], f[Y + lane], f[SLOPE + lane] = table[at], table[at + 1], table[at + 2]
+    f[NEXT + lane] = INFINITE if last else table[at + CURVE_COLUMNS]
+
+
+@helper
+def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
+    """Set the queries before and after the next puzzle of every lane; lanes at their end stand for none."""
+    every = numbers[EVERY]
+    for i in range(count):
+        before, n = (f[POINT + i] + half) * every, (f[POINT + i] + half + 1.0) * every
+        before = before if before < f[QUERIES + i] else f[QUERIES + i]
+        n = n if n < f[QUERIES + i] else f[QUERIES + i]
+        f[N + i], f[ASKED + i] = n, n - before
+
+
+@helper
+def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
+    """Set every lane's cost by the curve."""
+    for i in range(live):
+        if f[N + i] >= f[NEXT + i]:
+            row = np.int64(g[SEGMENT + i])
+            while f[N + i] >= f[NEXT + i]:
+                row += 1
+                _segment(i, row, integers, table, f, g)
+    if integers[SPREAD]:
+        least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
+        for i in range(count):
+            n = f[N + i]
+            cost = (f[SLOPE + i] * (n - f[X + i]) + f[Y + i]) * (f[SHIFT + i] + f[DRIFT + i] * (n / DRIFT_UNIT))
+            cost = cost if cost > least * n else least * n
+            cost = cost if cost < greatest * n else greatest * n
+            f[COST + i] = cost if cost > f[COST + i] else f[COST + i]
+    else:
+        for i in range(count):
+            f[COST + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
+
+
+@helper
+def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
+    """Draw the words of 64 queries of a lane."""
+    who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(query) // np.uint64(4)
+    for i in range(WORDS // 4):
+        w0, w1, w2, w3 = block((first + np.uint64(i)) & LOW, COST_STREAM, who & LOW, which & LOW, key)
+        at = lane * WORDS + i
+        words[at], words[at + 16], words[at + 32], words[at + 48] = w0, w1, w2, w3
+
+
+@helper
+def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
+    """Add the costs of every lane's queries, one by one."""
+    rows, orders, at = integers[BANK_ROWS], np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
+    extra, spread = np.int64(integers[AT_SURCHARGE]), integers[SPREAD]
+    least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
+    for i in range(count):
+        n, asked = np.int64(f[N + i]), np.int64(f[ASKED + i])
+        total = f[COST + i]
+        for query in range(n - asked, n):
+            if query % WORDS == 0:
+                _fill(i, query, integers[KEY], g, words)
+            place = query % WORDS
+            chosen = np.int64((words[i * WORDS + (place & 3) * 16 + (place >> 2)] * rows) >> HALF)
+            factor = 1.0
+            if spread:
+                factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query + 1) / DRIFT_UNIT)
+                factor = factor if factor > 0.0 else 0.0
+            if orders:
+                for order in range(orders):
+                    sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
+            elif spread:
+                cost = table[at + chosen] * factor
+                cost = cost if cost > least else least
+                total += cost if cost < greatest else greatest
+            else:
+                total += table[at + chosen]
+        if orders:
+            total = INFINITE
+            for order in range(orders):
+                eps = sums[i * ORDERS + order] + table[extra + order]
+                total = eps if eps < total else total
+            total = total if total > 0.0 else 0.0
+        f[COST + i] = total
+
+
+@helper
+def begin_requests(half, count, numbers, f):  # type: ignore[no-untyped-def]
+    """Set when every lane's request begins: when it has arrived and the one before it is done and thought about."""
+    batch, pause, think = numbers[BATCH], numbers[REQUEST_EVERY_S], numbers[THINK_S]
+    for i in range(count):
+        arrival = (f[N + i] - f[ASKED + i]) / batch * pause
+        ready = f[FINISH_S + i] + think if f[POINT + i] + half > 0.0 else 0.0
+        f[BEGINS_S + i] = arrival if arrival > ready else ready
+
+
+@helper
+def excesses(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
+    """Set how far every lane's ledger is above the expected line."""
+    slope, intercept = numbers[EXPECTED_SLOPE], numbers[EXPECTED_INTERCEPT]
+    if integers[DECAYS]:
+        rate = numbers[DECAY_RATE]
+        for i in range(count):
+            passed = (f[ISSUED_S + i] - f[BEGINS_S + i]) * rate
+            kept = exp2(passed if passed > -1000.0 else -1000.0)
+            f[FORGOTTEN_COST + i] = f[FORGOTTEN_COST + i] * kept + (f[COST + i] - f[LAST_COST + i])
+            f[FORGOTTEN_QUERIES + i] = f[FORGOTTEN_QUERIES + i] * kept + f[ASKED + i]
+            f[LAST_COST + i], f[ISSUED_S + i] = f[COST + i], f[BEGINS_S + i]
+            f[EXCESS + i] = f[FORGOTTEN_COST + i] - (slope * f[FORGOTTEN_QUERIES + i] + intercept)
+    else:
+        for i in range(count):
+            f[EXCESS + i] = f[COST + i] - (slope * f[N + i] + intercept)
+    if integers[TWO_SIDED]:
+        for i in range(count):
+            f[EXCESS + i] = abs(f[EXCESS + i])
+    else:
+        for i in range(count):
+            f[EXCESS + i] = f[EXCESS + i] if f[EXCESS + i] > 0.0 else 0.0
+
+
+@helper
+def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped-def]
+    """Set the bits that are asked of every lane."""
+    base, slope, every, full = numbers[BASE_BITS], numbers[PRICE_SLOPE], numbers[EVERY], numbers[EVERY_BITS]
+    if integers[PER_QUERY]:
+        for i in range(count):
+            more = full if f[ASKED + i] == every else f[REST_BITS + i]
+            f[BITS + i] = (base + more) + slope * f[EXCESS + i]
+    else:
+        for i in range(count):
+            f[BITS + i] = base + slope * f[EXCESS + i]
+    first, edges = np.int64(integers[AT_BITS]), np.int64(integers[AT_EDGES])
+    below = table[first]
+    for i in range(count):
+        f[ADDED + i] = below
+    for band in range(np.int64(integers[BANDS])):
+        edge, above = table[edges + band], table[first + band + 1]
+        for i in range(count):
+            f[ADDED + i] = above if f[EXCESS + i] >= edge else f[ADDED + i]
+    for i in range(count):
+        f[BITS + i] = f[BITS + i] + f[ADDED + i]
+    loads = np.int64(integers[LOADS])
+    if loads > 1:
+        step, at = numbers[LOAD_STEP_S], np.int64(integers[AT_LOADS])
+        for i in range(count):
+            turn = floor((f[START_S + i] + f[BEGINS_S + i]) / step)
+            f[BITS + i] = f[BITS + i] + table[at + np.int64(turn if turn < TWO_52 else TWO_52) % loads]
+    least, most = numbers[LEAST_BITS], numbers[MOST_BITS]
+    for i in range(count):
+        bits = f[BITS + i] if f[BITS + i] > least else least
+        f[BITS + i] = bits if bits < most else most
+    if integers[WHOLE]:
+        for i in range(count):
+            f[BITS + i] = floor(f[BITS + i])
+
+
+@helper
+def works(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
+    """Set the expected hashes of every lane's puzzle, 0 for none, and ln(1 - chance) of a hash at a sub-puzzle."""
+    every, partial, pieces = numbers[EVERY], integers[PARTIAL] > NONE, np.float64(integers[SUB_PUZZLES])
+    least = 1.0 if partial else every  # queries that a puzzle stands for
+    for i in range(count):
+        bits = f[BITS + i] if f[BITS + i] > -1000.0 else -1000.0
+        work = exp2(bits if bits < 1000.0 else 1000.0)
+        work = work if f[BITS + i] > -INFINITE else 0.0
+        work = work if f[ASKED + i] >= least else 0.0
+        f[NOW + i] = work
+        each = work / pieces
+        chance = nearest(2.0**64 / (each if each > 1.0 else 1.0)) * 2.0**-64
+        slope = log1m(chance)
+        f[LN_REST + i] = slope if chance > 0.0 else -INFINITE
+    for i in range(count):
+        f[WORK + i] += f[NOW + i]
+        f[PUZZLES + i] += 1.0 if f[NOW + i] > 0.0 else 0.0
+        f[HARDEST + i] = f[NOW + i] if f[NOW + i] > f[HARDEST + i] else f[HARDEST + i]
+
+
+@helper
+def logarithms(number, count, integers, f, g):  # type: ignore[no-untyped-def]
+    """Set ln u of both draws in block `number` of every lane's pair of puzzles."""
+    key, pieces, more = integers[KEY], integers[SUB_PUZZLES], np.uint64(number)
+    for i in range(count):
+        place = (g[PAIR + i] * pieces + more) & LOW
+        w0, w1, w2, w3 = block(place, TRIES, g[IDENTITY + i] & LOW, g[REPLICA + i] & LOW, key)
+        f[LN_U + i] = log(uniform_of(w0, w1))
+        f[LN_V + i] = log(uniform_of(w2, w3))
+
+
+@helper
+def draw(row, count, integers, f, g):  # type: ignore[no-untyped-def]
+    """Add one geometric draw by the logarithms in `row` to every lane that has a puzzle."""
+    for i in range(count):
+        k = floor(f[row + i] / f[LN_REST + i])
+        # In two halves: without AVX-512 no instruction turns doubles into 64-bit integers.
+        upper = floor(k * 2.0**-32)
+        lower = fma(upper, -TWO_32, k)
+        tries = np.uint64(bits_of(upper + TWO_52) - TWO_52_BITS) << HALF
+        tries = tries + np.uint64(bits_of(lower + TWO_52) - TWO_52_BITS) + ONE
+        tries = tries if f[NOW + i] > 0.0 else NONE
+        g[LATEST + i] = tries
+        g[TRIED + i] += tries
+    if integers[PARALLEL]:
+        for i in range(count):
+            g[SLOWEST + i] = g[LATEST + i] if g[LATEST + i] > g[SLOWEST + i] else g[SLOWEST + i]
+
+
+@helper
+def solve(half, count, integers, f, g):  # type: ignore[no-untyped-def]
+    """Draw the tries of every lane's puzzle."""
+    pieces = np.int64(integers[SUB_PUZZLES])
+    for i in range(count):
+        g[TRIED + i] = g[SLOWEST + i] = NONE
+    for piece in range(pieces):
+        number = half * pieces + piece
+        if number & 1:
+            draw(LN_V, count, integers, f, g)
+        else:
+            logarithms(number >> 1, count, integers, f, g)
+            draw(LN_U, count, integers, f, g)
+    if integers[PARALLEL]:
+        for i in range(count):
+            g[HASHES + i] += g[TRIED + i]
+            g[STEPS + i] += g[SLOWEST + i]
+            g[TRIED + i] = g[SLOWEST + i]
+    else:
+        for i in range(count):
+            g[HASHES + i] += g[TRIED + i]
+            g[STEPS + i] = g[HASHES + i]
+
+
+@helper
+def end_requests(half, count, numbers, f, g):  # type: ignore[no-untyped-def]
+    """Set when every lane's request is done."""
+    per_query, verify = numbers[SECONDS_PER_QUERY], numbers[VERIFY_S]
+    for i in range(count):
+        upper = of_half(g[TRIED + i] >> HALF)
+        solve_s = fma(upper, TWO_32, of_half(g[TRIED + i] & LOW)) / f[RATE + i]
+        busy_s = (f[ASKED + i] * per_query + solve_s) + (verify if f[NOW + i] > 0.0 else 0.0)
+        done = f[BEGINS_S + i] + busy_s
+        f[FINISH_S + i] = done if f[POINT + i] + half < f[POINTS + i] else f[FINISH_S + i]
+
+
+@helper
+def of_half(word):  # type: ignore[no-untyped-def]
+    """Return a 32-bit number as a double."""
+    return window.of_bits(np.int64(word) | TWO_52_BITS) - TWO_52
