@@ -34,3 +34,8 @@ def jit(function: Callable[..., Any]) -> Any:
 def helper(function: Callable[..., Any]) -> Any:
     """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller."""
     return njit(nogil=True, error_model="numpy")(function)
+
+
+def inline(function: Callable[..., Any]) -> Any:
+    """Return `function` compiled to be inlined wherever it is called, so that loops over it can become vector code."""
+    return njit(nogil=True, error_model="numpy", forceinline=True)(function)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from powsim_kernels.backend import resolve
 from powsim_kernels.geometric.contract import MAX_BITS
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
-from powsim_kernels.ledgers.plan import LedgerPlan, too_hard
+from powsim_kernels.ledgers.plan import LedgerPlan
 from powsim_kernels.ledgers.totals import LedgerRows, LedgerTotals, Part, totals_of, with_part
 from powsim_kernels.philox.contract import check_number
 from powsim_kernels.threads import thread_count
@@ -57,10 +57,11 @@ def simulate_ledgers(
     while begin < end or not found:
         stop = min(end, (begin // step + 1) * step)
         part: Part = twin.run(packed, begin, stop, kept, rows, thread_count(threads))
-        if not part.hardest <= 2.0**MAX_BITS:
-            raise ValueError(too_hard(part.hardest, total=False))
         if not part.heaviest <= 2.0**MAX_BITS:
-            raise ValueError(too_hard(part.heaviest, total=True))
+            raise ValueError(
+                f"one identity would need {part.heaviest:.3g} hashes, more than 2^{MAX_BITS} can be sampled: lower the "
+                "price, or cap it by price.high"
+            )
         totals, begin = with_part(totals, part), stop
         found = [*found, part.rows] if rows else [None]
     whole = None

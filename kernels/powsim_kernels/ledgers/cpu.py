@@ -58,13 +58,13 @@ def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ig
             else:
                 lanes.curve_costs(live, wide, numbers, integers, table, f, g)
             if integers[CLOCKED]:
-                lanes.begin_requests(half, wide, numbers, f)
+                lanes.begin_requests(lanes.FINISH_S if half else lanes.LATER_S, half, wide, numbers, f)
             lanes.excesses(half, wide, numbers, integers, f)
             lanes.difficulties(wide, numbers, integers, table, f)
             lanes.works(half, wide, numbers, integers, f)
             lanes.solve(half, wide, integers, f, g)
             if integers[CLOCKED]:
-                lanes.end_requests(half, wide, numbers, f, g)
+                lanes.end_requests(lanes.LATER_S if half else lanes.FINISH_S, wide, numbers, f, g)
         lane = 0
         while lane < live:
             f[lanes.POINT + lane] += 2.0
@@ -96,25 +96,25 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
     def work(low: int, high: int) -> None:
         start, stop = max((first + low) * BLOCK, begin), min((first + high) * BLOCK, end)
         counts, hashes = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
-        cells, peaks = np.zeros((len(kept), devices, CELLS), np.int64), np.zeros(2)
+        cells, heaviest = np.zeros((len(kept), devices, CELLS), np.int64), np.zeros(1)
         place = slice(start - begin, stop - begin) if rows else slice(0)
         _run(
             *packed,
             start,
             stop,
             kept,
-            (counts, hashes, sums[low:high], cells, peaks),
+            (counts, hashes, sums[low:high], cells, heaviest),
             (whole[:, place], real[:, place]),
         )
         with lock:
-            parts.append((counts, hashes, cells, peaks))
+            parts.append((counts, hashes, cells, heaviest[0]))
 
     over_ranges(work, blocks, threads=threads, grain=1)
     none = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
     counts, hashes = (sum((part[i] for part in parts), none[i]) for i in (0, 1))
     cells = sum((part[2] for part in parts), np.zeros((len(kept), devices, CELLS), np.int64))
-    hardest, heaviest = np.max([part[3] for part in parts] or [[0.0, 0.0]], axis=0).tolist()
-    return Part(counts, hashes, sums, cells, hardest, heaviest, _rows(whole, real) if rows else None)
+    heaviest = max((float(part[3]) for part in parts), default=0.0)
+    return Part(counts, hashes, sums, cells, heaviest, _rows(whole, real) if rows else None)
 
 
 def _rows(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:

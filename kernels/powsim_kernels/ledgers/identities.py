@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import helper
+from powsim_kernels.jit import helper, inline
 from powsim_kernels.ledgers import layout
 from powsim_kernels.pate.vector import of_bits
-from powsim_kernels.philox.cpu import LOW, block
-from powsim_kernels.realmath.cpu import exp, inline, nearest, normal_quantile
+from powsim_kernels.philox.cpu import LOW, unrolled as block
+from powsim_kernels.realmath.cpu import choose, exp, nearest, normal_quantile
 
 WINDOW = 4096
 """Identities drawn, simulated and counted together by one thread; their arrays fit its second-level cache."""
 
 # Rows of the window's floats: as drawn, then what became of them.
-QUERIES, DEVICE, RATE, SHIFT, DRIFT, START_S, COST, WORK, PUZZLES, FINISH_S, HARDEST = (i * WINDOW for i in range(11))
-FLOATS = 11 * WINDOW
+QUERIES, DEVICE, RATE, SHIFT, DRIFT, START_S, COST, WORK, PUZZLES, FINISH_S = (i * WINDOW for i in range(10))
+FLOATS = 10 * WINDOW
 # Rows of the window's integers.
 IDENTITY, REPLICA, HASHES, STEPS = (i * WINDOW for i in range(4))
 INTEGERS = 4 * WINDOW
@@ -43,16 +43,21 @@ def uniform_of(low, high):  # type: ignore[no-untyped-def]
     return upper * 2.0**-32 + lower * 2.0**-53
 
 
-@inline
-def _normal(u):  # type: ignore[no-untyped-def]
-    centred = u - 2.0**-54
-    return normal_quantile(centred if centred < 1.0 - 2.0**-53 else 1.0 - 2.0**-53)
+@helper
+def _uniforms(row, stream, key, mask, count, f, g):  # type: ignore[no-untyped-def]
+    """Fill a row with the numbers of a stream; `mask` takes the identity out where a repetition shares its draw."""
+    for i in range(count):
+        low, high, _, _ = block(NONE, stream, g[IDENTITY + i] & mask, g[REPLICA + i] & LOW, key)
+        f[row + i] = uniform_of(low, high)
 
 
-@inline
-def _uniform(key, stream, identity, replica):  # type: ignore[no-untyped-def]
-    low, high, _, _ = block(NONE, stream, identity & LOW, replica & LOW, key)
-    return uniform_of(low, high)
+@helper
+def _normals(row, stream, key, count, f, g):  # type: ignore[no-untyped-def]
+    """Fill a row with standard normal numbers of a stream."""
+    _uniforms(row, stream, key, LOW, count, f, g)
+    for i in range(count):
+        centred = f[row + i] - 2.0**-54
+        f[row + i] = normal_quantile(choose(centred < 1.0 - 2.0**-53, centred, 1.0 - 2.0**-53))
 
 
 @helper
@@ -73,33 +78,30 @@ def draw(numbers, integers, table, first, count, f, g):  # type: ignore[no-untyp
     else:
         for i in range(count):
             g[IDENTITY + i], g[REPLICA + i] = np.uint64(first + i), NONE
+            f[QUERIES + i] = 0.0
         median, sigma, maximum = numbers[MEDIAN], numbers[SIGMA], numbers[MAXIMUM]
-        if sigma == 0.0:
-            for i in range(count):
-                f[QUERIES + i] = min(max(nearest(median), 1.0), maximum)
-        else:
-            for i in range(count):
-                size = nearest(median * exp(sigma * _normal(_uniform(key, S_VOLUME, g[IDENTITY + i], NONE))))
-                size = size if size > 1.0 else 1.0
-                f[QUERIES + i] = size if size < maximum else maximum
+        if sigma > 0.0:
+            _normals(QUERIES, S_VOLUME, key, count, f, g)
+        for i in range(count):
+            size = nearest(median * exp(sigma * f[QUERIES + i]))
+            size = choose(size > 1.0, size, 1.0)
+            f[QUERIES + i] = choose(size < maximum, size, maximum)
         if integers[SPREAD]:
             shift, sd, drift = numbers[ONE_SHIFT], numbers[SHIFT_SD], numbers[DRIFT_SD]
+            _normals(SHIFT, S_SHIFT, key, count, f, g)
+            _normals(DRIFT, S_DRIFT, key, count, f, g)
             for i in range(count):
-                f[SHIFT + i] = 1.0 + (shift + sd * _normal(_uniform(key, S_SHIFT, g[IDENTITY + i], NONE)))
-            for i in range(count):
-                f[DRIFT + i] = drift * _normal(_uniform(key, S_DRIFT, g[IDENTITY + i], NONE))
+                f[SHIFT + i], f[DRIFT + i] = 1.0 + (shift + sd * f[SHIFT + i]), drift * f[DRIFT + i]
     # Accounts of one repetition share a device: that of the first.
-    shared = NONE if accounts else LOW
+    mask = NONE if accounts else LOW
     if devices > 1:
+        _uniforms(COST, S_DEVICE, key, mask, count, f, g)
         last = table[at + (devices - 1) * COLUMNS]
-        for i in range(count):
-            f[COST + i] = _uniform(key, S_DEVICE, g[IDENTITY + i] & shared, g[REPLICA + i]) * last
         for device in range(devices - 1):
             upper = table[at + device * COLUMNS]
             for i in range(count):
-                f[DEVICE + i] += 1.0 if upper < f[COST + i] else 0.0
-    for i in range(count):
-        f[RATE + i] = _uniform(key, S_RATE, g[IDENTITY + i] & shared, g[REPLICA + i])
+                f[DEVICE + i] += choose(upper < f[COST + i] * last, 1.0, 0.0)
+    _uniforms(RATE, S_RATE, key, mask, count, f, g)
     for i in range(count):
         row = at + np.int64(f[DEVICE + i]) * COLUMNS
         f[WORK + i], f[COST + i] = table[row + 1], table[row + 2]
@@ -107,5 +109,6 @@ def draw(numbers, integers, table, first, count, f, g):  # type: ignore[no-untyp
         f[RATE + i] = f[WORK + i] * exp(f[RATE + i] * f[COST + i])
     within = numbers[STARTS_WITHIN_S]
     if within > 0.0:
+        _uniforms(START_S, S_START, key, LOW, count, f, g)
         for i in range(count):
-            f[START_S + i] = within * _uniform(key, S_START, g[IDENTITY + i], g[REPLICA + i])
+            f[START_S + i] = within * f[START_S + i]

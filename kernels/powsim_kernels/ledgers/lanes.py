@@ -15,21 +15,21 @@ from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
 from powsim_kernels.pate.vector import bits_of
-from powsim_kernels.philox.cpu import HALF, LOW, block
-from powsim_kernels.realmath.cpu import exp2, floor, fma, log, log1m, log2, nearest
+from powsim_kernels.philox.cpu import HALF, LOW, unrolled as block
+from powsim_kernels.realmath.cpu import choose, exp2, floor, fma, log, log1m, log2, nearest
 
 LANES = 64
 ORDERS = 16
 WORDS = 64  # of the bank's draws, held per lane
 
 # What a lane carries while its identity lives ...
-(QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, HARDEST, FINISH_S) = (
+(QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, FINISH_S, LATER_S) = (
     i * LANES for i in range(13)
 )
-NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, LAST_COST, ISSUED_S = (i * LANES for i in range(13, 21))
-CARRIED = 21
+NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * LANES for i in range(13, 20))
+CARRIED = 20
 # ... and what a puzzle needs.
-N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED = (i * LANES for i in range(21, 31))
+N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT = (i * LANES for i in range(20, 31))
 FLOATS = 31 * LANES
 IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
 CARRIED_INTEGERS = 7
@@ -65,7 +65,7 @@ AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
     _INTEGERS[name] for name in ("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads")
 )
 CURVE_COLUMNS = len(layout.CURVE_COLUMNS)
-DRIFT_UNIT = layout.DRIFT_UNIT
+PER_DRIFT_UNIT, FEWEST_BITS = layout.PER_DRIFT_UNIT, layout.FEWEST_BITS
 TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
 NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
 INFINITE, TWO_32 = math.inf, 2.0**32
@@ -83,15 +83,14 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
     every = numbers[EVERY]
     points = np.ceil(f[QUERIES + lane] / every)
     f[POINTS + lane] = points
-    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[HARDEST + lane] = f[FINISH_S + lane] = 0.0
-    f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[LAST_COST + lane] = f[ISSUED_S + lane] = 0.0
-    f[COST + lane] = -INFINITE
+    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[LATER_S + lane] = 0.0
+    f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[ISSUED_S + lane] = 0.0
+    f[COST + lane] = 0.0
     if integers[PER_QUERY]:
         f[REST_BITS + lane] = log2(f[QUERIES + lane] - (points - 1.0) * every)
     g[IDENTITY + lane], g[REPLICA + lane], g[ROW + lane] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(i)
     g[HASHES + lane] = g[STEPS + lane] = g[PAIR + lane] = NONE
     if integers[BANKED]:
-        f[COST + lane] = 0.0
         for order in range(ORDERS):
             sums[lane * ORDERS + order] = 0.0
     else:
@@ -103,7 +102,8 @@ def leave(lane, a, b, f, g):  # type: ignore[no-untyped-def]
     """Write what became of a lane's identity to the window."""
     i = np.int64(g[ROW + lane])
     a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
-    a[window.FINISH_S + i], a[window.HARDEST + i] = f[FINISH_S + lane], f[HARDEST + lane]
+    odd = f[POINT + lane] > f[POINTS + lane]  # the second of its last two requests was none
+    a[window.FINISH_S + i] = f[FINISH_S + lane] if odd else f[LATER_S + lane]
     b[window.HASHES + i], b[window.STEPS + i] = g[HASHES + lane], g[STEPS + lane]
 
 
@@ -136,8 +136,8 @@ def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
     every = numbers[EVERY]
     for i in range(count):
         before, n = (f[POINT + i] + half) * every, (f[POINT + i] + half + 1.0) * every
-        before = before if before < f[QUERIES + i] else f[QUERIES + i]
-        n = n if n < f[QUERIES + i] else f[QUERIES + i]
+        before = choose(before < f[QUERIES + i], before, f[QUERIES + i])
+        n = choose(n < f[QUERIES + i], n, f[QUERIES + i])
         f[N + i], f[ASKED + i] = n, n - before
 
 
@@ -154,13 +154,13 @@ def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no
         least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
         for i in range(count):
             n = f[N + i]
-            cost = (f[SLOPE + i] * (n - f[X + i]) + f[Y + i]) * (f[SHIFT + i] + f[DRIFT + i] * (n / DRIFT_UNIT))
-            cost = cost if cost > least * n else least * n
-            cost = cost if cost < greatest * n else greatest * n
-            f[COST + i] = cost if cost > f[COST + i] else f[COST + i]
+            cost = (f[SLOPE + i] * (n - f[X + i]) + f[Y + i]) * (f[SHIFT + i] + f[DRIFT + i] * (n * PER_DRIFT_UNIT))
+            cost = choose(cost > least * n, cost, least * n)
+            cost = choose(cost < greatest * n, cost, greatest * n)
+            f[SPENT + i] = choose(cost > f[COST + i], cost, f[COST + i])
     else:
         for i in range(count):
-            f[COST + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
+            f[SPENT + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
 
 
 @helper
@@ -178,102 +178,101 @@ def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ign
     """Add the costs of every lane's queries, one by one."""
     rows, orders, at = integers[BANK_ROWS], np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
     extra, spread = np.int64(integers[AT_SURCHARGE]), integers[SPREAD]
+    plain = not orders and not spread
     least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
     for i in range(count):
         n, asked = np.int64(f[N + i]), np.int64(f[ASKED + i])
         total = f[COST + i]
         for query in range(n - asked, n):
-            if query % WORDS == 0:
+            place = query & (WORDS - 1)
+            if place == 0:
                 _fill(i, query, integers[KEY], g, words)
-            place = query % WORDS
             chosen = np.int64((words[i * WORDS + (place & 3) * 16 + (place >> 2)] * rows) >> HALF)
+            if plain:
+                total += table[at + chosen]
+                continue
             factor = 1.0
             if spread:
-                factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query + 1) / DRIFT_UNIT)
-                factor = factor if factor > 0.0 else 0.0
+                factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query + 1) * PER_DRIFT_UNIT)
+                factor = choose(factor > 0.0, factor, 0.0)
             if orders:
                 for order in range(orders):
                     sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
-            elif spread:
-                cost = table[at + chosen] * factor
-                cost = cost if cost > least else least
-                total += cost if cost < greatest else greatest
             else:
-                total += table[at + chosen]
+                cost = table[at + chosen] * factor
+                cost = choose(cost > least, cost, least)
+                total += choose(cost < greatest, cost, greatest)
         if orders:
             total = INFINITE
             for order in range(orders):
                 eps = sums[i * ORDERS + order] + table[extra + order]
-                total = eps if eps < total else total
-            total = total if total > 0.0 else 0.0
-        f[COST + i] = total
+                total = choose(eps < total, eps, total)
+            total = choose(total > 0.0, total, 0.0)
+        f[SPENT + i] = total
 
 
 @helper
-def begin_requests(half, count, numbers, f):  # type: ignore[no-untyped-def]
+def begin_requests(row, half, count, numbers, f):  # type: ignore[no-untyped-def]
     """Set when every lane's request begins: when it has arrived and the one before it is done and thought about."""
     batch, pause, think = numbers[BATCH], numbers[REQUEST_EVERY_S], numbers[THINK_S]
     for i in range(count):
         arrival = (f[N + i] - f[ASKED + i]) / batch * pause
-        ready = f[FINISH_S + i] + think if f[POINT + i] + half > 0.0 else 0.0
-        f[BEGINS_S + i] = arrival if arrival > ready else ready
+        ready = choose(f[POINT + i] + half > 0.0, f[row + i] + think, 0.0)
+        f[BEGINS_S + i] = choose(arrival > ready, arrival, ready)
 
 
 @helper
 def excesses(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
     """Set how far every lane's ledger is above the expected line."""
-    slope, intercept = numbers[EXPECTED_SLOPE], numbers[EXPECTED_INTERCEPT]
+    slope, intercept, both = numbers[EXPECTED_SLOPE], numbers[EXPECTED_INTERCEPT], integers[TWO_SIDED] > NONE
     if integers[DECAYS]:
         rate = numbers[DECAY_RATE]
         for i in range(count):
             passed = (f[ISSUED_S + i] - f[BEGINS_S + i]) * rate
-            kept = exp2(passed if passed > -1000.0 else -1000.0)
-            f[FORGOTTEN_COST + i] = f[FORGOTTEN_COST + i] * kept + (f[COST + i] - f[LAST_COST + i])
+            kept = exp2(choose(passed > -1000.0, passed, -1000.0))
+            f[FORGOTTEN_COST + i] = f[FORGOTTEN_COST + i] * kept + (f[SPENT + i] - f[COST + i])
             f[FORGOTTEN_QUERIES + i] = f[FORGOTTEN_QUERIES + i] * kept + f[ASKED + i]
-            f[LAST_COST + i], f[ISSUED_S + i] = f[COST + i], f[BEGINS_S + i]
-            f[EXCESS + i] = f[FORGOTTEN_COST + i] - (slope * f[FORGOTTEN_QUERIES + i] + intercept)
+            f[ISSUED_S + i] = f[BEGINS_S + i]
+            x = f[FORGOTTEN_COST + i] - (slope * f[FORGOTTEN_QUERIES + i] + intercept)
+            f[EXCESS + i] = choose(both, abs(x), choose(x > 0.0, x, 0.0))
     else:
         for i in range(count):
-            f[EXCESS + i] = f[COST + i] - (slope * f[N + i] + intercept)
-    if integers[TWO_SIDED]:
-        for i in range(count):
-            f[EXCESS + i] = abs(f[EXCESS + i])
-    else:
-        for i in range(count):
-            f[EXCESS + i] = f[EXCESS + i] if f[EXCESS + i] > 0.0 else 0.0
+            x = f[SPENT + i] - (slope * f[N + i] + intercept)
+            f[EXCESS + i] = choose(both, abs(x), choose(x > 0.0, x, 0.0))
 
 
 @helper
 def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped-def]
     """Set the bits that are asked of every lane."""
     base, slope, every, full = numbers[BASE_BITS], numbers[PRICE_SLOPE], numbers[EVERY], numbers[EVERY_BITS]
+    below = 0.0 if integers[BANDS] else table[np.int64(integers[AT_BITS])]
     if integers[PER_QUERY]:
         for i in range(count):
-            more = full if f[ASKED + i] == every else f[REST_BITS + i]
-            f[BITS + i] = (base + more) + slope * f[EXCESS + i]
+            more = choose(f[ASKED + i] == every, full, f[REST_BITS + i])
+            f[BITS + i] = ((base + more) + slope * f[EXCESS + i]) + below
     else:
         for i in range(count):
-            f[BITS + i] = base + slope * f[EXCESS + i]
-    first, edges = np.int64(integers[AT_BITS]), np.int64(integers[AT_EDGES])
-    below = table[first]
-    for i in range(count):
-        f[ADDED + i] = below
-    for band in range(np.int64(integers[BANDS])):
-        edge, above = table[edges + band], table[first + band + 1]
+            f[BITS + i] = (base + slope * f[EXCESS + i]) + below
+    bands, first, edges = np.int64(integers[BANDS]), np.int64(integers[AT_BITS]), np.int64(integers[AT_EDGES])
+    if bands:
         for i in range(count):
-            f[ADDED + i] = above if f[EXCESS + i] >= edge else f[ADDED + i]
-    for i in range(count):
-        f[BITS + i] = f[BITS + i] + f[ADDED + i]
+            f[ADDED + i] = table[first]
+        for band in range(bands):
+            edge, above = table[edges + band], table[first + band + 1]
+            for i in range(count):
+                f[ADDED + i] = choose(f[EXCESS + i] >= edge, above, f[ADDED + i])
+        for i in range(count):
+            f[BITS + i] = f[BITS + i] + f[ADDED + i]
     loads = np.int64(integers[LOADS])
     if loads > 1:
         step, at = numbers[LOAD_STEP_S], np.int64(integers[AT_LOADS])
         for i in range(count):
             turn = floor((f[START_S + i] + f[BEGINS_S + i]) / step)
-            f[BITS + i] = f[BITS + i] + table[at + np.int64(turn if turn < TWO_52 else TWO_52) % loads]
+            f[BITS + i] = f[BITS + i] + table[at + np.int64(choose(turn < TWO_52, turn, TWO_52)) % loads]
     least, most = numbers[LEAST_BITS], numbers[MOST_BITS]
     for i in range(count):
-        bits = f[BITS + i] if f[BITS + i] > least else least
-        f[BITS + i] = bits if bits < most else most
+        bits = choose(f[BITS + i] > least, f[BITS + i], least)
+        f[BITS + i] = choose(bits < most, bits, most)
     if integers[WHOLE]:
         for i in range(count):
             f[BITS + i] = floor(f[BITS + i])
@@ -282,22 +281,23 @@ def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped
 @helper
 def works(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
     """Set the expected hashes of every lane's puzzle, 0 for none, and ln(1 - chance) of a hash at a sub-puzzle."""
-    every, partial, pieces = numbers[EVERY], integers[PARTIAL] > NONE, np.float64(integers[SUB_PUZZLES])
+    every, partial, share = numbers[EVERY], integers[PARTIAL] > NONE, 1.0 / np.float64(integers[SUB_PUZZLES])
     least = 1.0 if partial else every  # queries that a puzzle stands for
+    # Short loops: the CPU works on several rounds at a time, and long chains would leave it room for one or two.
     for i in range(count):
-        bits = f[BITS + i] if f[BITS + i] > -1000.0 else -1000.0
-        work = exp2(bits if bits < 1000.0 else 1000.0)
-        work = work if f[BITS + i] > -INFINITE else 0.0
-        work = work if f[ASKED + i] >= least else 0.0
-        f[NOW + i] = work
-        each = work / pieces
-        chance = nearest(2.0**64 / (each if each > 1.0 else 1.0)) * 2.0**-64
+        work = choose(f[BITS + i] > FEWEST_BITS, exp2(f[BITS + i]), 0.0)
+        f[NOW + i] = choose(f[ASKED + i] >= least, work, 0.0)
+    for i in range(count):
+        each = f[NOW + i] * share
+        f[LN_REST + i] = nearest(2.0**64 / choose(each > 1.0, each, 1.0)) * 2.0**-64
+    for i in range(count):
+        chance = f[LN_REST + i]
         slope = log1m(chance)
-        f[LN_REST + i] = slope if chance > 0.0 else -INFINITE
+        f[LN_REST + i] = choose(chance > 0.0, slope, -INFINITE)
     for i in range(count):
         f[WORK + i] += f[NOW + i]
-        f[PUZZLES + i] += 1.0 if f[NOW + i] > 0.0 else 0.0
-        f[HARDEST + i] = f[NOW + i] if f[NOW + i] > f[HARDEST + i] else f[HARDEST + i]
+        f[PUZZLES + i] += choose(f[NOW + i] > 0.0, 1.0, 0.0)
+        f[COST + i] = f[SPENT + i]
 
 
 @helper
@@ -307,8 +307,12 @@ def logarithms(number, count, integers, f, g):  # type: ignore[no-untyped-def]
     for i in range(count):
         place = (g[PAIR + i] * pieces + more) & LOW
         w0, w1, w2, w3 = block(place, TRIES, g[IDENTITY + i] & LOW, g[REPLICA + i] & LOW, key)
-        f[LN_U + i] = log(uniform_of(w0, w1))
-        f[LN_V + i] = log(uniform_of(w2, w3))
+        f[LN_U + i] = uniform_of(w0, w1)
+        f[LN_V + i] = uniform_of(w2, w3)
+    for i in range(count):
+        f[LN_U + i] = log(f[LN_U + i])
+    for i in range(count):
+        f[LN_V + i] = log(f[LN_V + i])
 
 
 @helper
@@ -321,12 +325,12 @@ def draw(row, count, integers, f, g):  # type: ignore[no-untyped-def]
         lower = fma(upper, -TWO_32, k)
         tries = np.uint64(bits_of(upper + TWO_52) - TWO_52_BITS) << HALF
         tries = tries + np.uint64(bits_of(lower + TWO_52) - TWO_52_BITS) + ONE
-        tries = tries if f[NOW + i] > 0.0 else NONE
+        tries = choose(f[NOW + i] > 0.0, tries, NONE)
         g[LATEST + i] = tries
         g[TRIED + i] += tries
     if integers[PARALLEL]:
         for i in range(count):
-            g[SLOWEST + i] = g[LATEST + i] if g[LATEST + i] > g[SLOWEST + i] else g[SLOWEST + i]
+            g[SLOWEST + i] = choose(g[LATEST + i] > g[SLOWEST + i], g[LATEST + i], g[SLOWEST + i])
 
 
 @helper
@@ -354,15 +358,14 @@ def solve(half, count, integers, f, g):  # type: ignore[no-untyped-def]
 
 
 @helper
-def end_requests(half, count, numbers, f, g):  # type: ignore[no-untyped-def]
+def end_requests(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
     """Set when every lane's request is done."""
     per_query, verify = numbers[SECONDS_PER_QUERY], numbers[VERIFY_S]
     for i in range(count):
         upper = of_half(g[TRIED + i] >> HALF)
         solve_s = fma(upper, TWO_32, of_half(g[TRIED + i] & LOW)) / f[RATE + i]
-        busy_s = (f[ASKED + i] * per_query + solve_s) + (verify if f[NOW + i] > 0.0 else 0.0)
-        done = f[BEGINS_S + i] + busy_s
-        f[FINISH_S + i] = done if f[POINT + i] + half < f[POINTS + i] else f[FINISH_S + i]
+        busy_s = (f[ASKED + i] * per_query + solve_s) + choose(f[NOW + i] > 0.0, verify, 0.0)
+        f[row + i] = f[BEGINS_S + i] + busy_s
 
 
 @helper

@@ -14,8 +14,11 @@ from powsim_kernels.realmath import reference as real
 VOLUME, DEVICE, RATE, SHIFT, DRIFT, TRIES, COST, START = range(8)
 """Streams of a group's key: one per quantity. Query q draws word q % 4 of block q // 4 of COST."""
 
-DRIFT_UNIT = 10_000.0
-"""Drift is the relative change of cost per this many queries."""
+PER_DRIFT_UNIT = 1e-4
+"""Drift is the relative change of cost per 10,000 queries."""
+
+FEWEST_BITS, MOST_BITS = -1000.0, 1000.0
+"""Difficulties are cut to this range, in which 2^bits is a normal number; at its lower end there is no puzzle."""
 
 BLOCK = 64
 """Identities whose numbers are summed in order; sums of blocks are added in order. Blocks begin at multiples of it."""
@@ -58,8 +61,8 @@ def pack(plan: LedgerPlan) -> Packed:
         "slope": price.slope,
         "expected_slope": price.expected_slope,
         "expected_intercept": price.expected_intercept,
-        "low": price.low,
-        "high": price.high,
+        "low": max(price.low, FEWEST_BITS),
+        "high": min(price.high, MOST_BITS),
         "every": float(price.every),
         "every_bits": real.log2(float(price.every)),
         "load_step_s": price.load_step_s,

@@ -5,7 +5,7 @@ ledger's cost over an expected line, n the queries so far and a those that the p
 
     bits = clip(base_bits + [per_query] log2(a) + slope * x + band(x) + load(t), low, high), cut to an integer if `whole`
 
-and the work is 2^bits expected hashes. Bits of -inf ask for no puzzle.
+and the work is 2^bits expected hashes. Bits of -1000 or less, such as -inf, ask for no puzzle.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from powsim_kernels.geometric.contract import MAX_BITS
 from powsim_kernels.philox.contract import check_number
 from powsim_kernels.realmath import reference as real
 
@@ -269,11 +268,3 @@ class LedgerPlan:
         """Return whether elapsed time is more than the sum of service, solving and verification."""
         clock = self.clock
         return bool(clock.request_every_s or clock.think_s or clock.starts_within_s or self.price.timed)
-
-
-def too_hard(work: float, *, total: bool) -> str:
-    """Return what to say about work beyond what can be sampled."""
-    if total:
-        return f"one identity would need more than 2^{MAX_BITS} hashes: lower the policy's price or cap it"
-    bits = f"{math.log2(work):.1f}" if math.isfinite(work) else "inf"
-    return f"difficulty {bits} bits exceeds {MAX_BITS}: lower the policy's price or cap it"

@@ -18,7 +18,8 @@ from powsim_kernels.ledgers.layout import (
     DEVICE,
     DEVICE_COLUMNS,
     DRIFT,
-    DRIFT_UNIT,
+    FEWEST_BITS,
+    PER_DRIFT_UNIT,
     INTEGERS,
     NUMBERS,
     RATE,
@@ -75,13 +76,12 @@ class Identity:
     shift: float = 0.0  # 1 + shift
     drift: float = 0.0
     start_s: float = 0.0
-    cost: float = -math.inf
+    cost: float = 0.0
     puzzles: int = 0
     work: float = 0.0
     hashes: int = 0
     steps: int = 0  # hashes that take time: fewer than `hashes` where sub-puzzles are solved side by side
     finish_s: float = 0.0
-    hardest: float = 0.0
 
 
 def draw(plan: Named, number: int) -> Identity:
@@ -123,7 +123,7 @@ class Spending:
     def __init__(self, plan: Named, who: Identity) -> None:
         self.plan, self.who = plan, who
         self.sums = [0.0] * max(int(plan.orders), 1)
-        self.cost = -math.inf
+        self.cost = 0.0
 
     def _bank_row(self, query: int) -> list[float]:
         """Return the row of the bank that a query draws."""
@@ -139,7 +139,7 @@ class Spending:
             for query in range(before, n):
                 row = self._bank_row(query)
                 if plan.spread:
-                    factor = max(who.shift + who.drift * (float(query + 1) / DRIFT_UNIT), 0.0)
+                    factor = max(who.shift + who.drift * (float(query + 1) * PER_DRIFT_UNIT), 0.0)
                     row = [value * factor for value in row]
                     if not plan.orders:
                         row = [min(max(row[0], plan.least_cost), plan.greatest_cost)]
@@ -150,7 +150,7 @@ class Spending:
             return self.sums[0]
         cost = curve_cost(plan, float(n))
         if plan.spread:
-            cost = cost * (who.shift + who.drift * (float(n) / DRIFT_UNIT))
+            cost = cost * (who.shift + who.drift * (float(n) * PER_DRIFT_UNIT))
             cost = min(max(cost, plan.least_cost * float(n)), plan.greatest_cost * float(n))
             self.cost = cost = max(self.cost, cost)
         return cost
@@ -169,7 +169,7 @@ def bits_for(plan: Named, excess: float, asked: int, time_s: float) -> float:
         turn = math.floor(min(time_s / plan.load_step_s, 2.0**52))
         bits = bits + plan.table[int(plan.at_loads) + turn % int(plan.loads)]
     bits = min(max(bits, plan.low), plan.high)
-    return float(math.floor(bits)) if plan.whole and math.isfinite(bits) else bits
+    return float(math.floor(bits)) if plan.whole else bits
 
 
 def live(plan: Named, who: Identity) -> None:
@@ -193,9 +193,9 @@ def live(plan: Named, who: Identity) -> None:
             last_cost, issued_s = who.cost, begins_s
         excess = base_cost - (plan.expected_slope * base_queries + plan.expected_intercept)
         bits = bits_for(plan, excess, n - before, who.start_s + begins_s)
-        due = bits > -math.inf and (plan.partial or n - before == every)
-        work = real.exp2(min(max(bits, -1000.0), 1000.0)) if due else 0.0
-        target = float(round(2.0**64 / max(work / float(m), 1.0)))
+        due = bits > FEWEST_BITS and (plan.partial or n - before == every)
+        work = real.exp2(bits) if due else 0.0
+        target = float(round(2.0**64 / max(work * (1.0 / m), 1.0)))
         slope = real.log1m(target * 2.0**-64) if target > 0.0 else -math.inf
         steps = 0
         for index in range(number * m, (number + 1) * m) if due else ():
@@ -206,7 +206,6 @@ def live(plan: Named, who: Identity) -> None:
         who.steps = who.steps + steps & MASK
         who.work += work
         who.puzzles += due
-        who.hardest = max(who.hardest, work)
         if plan.clocked:
             solve_s = float(steps) / who.rate_hz
             busy_s = asked * plan.seconds_per_query + solve_s + (plan.verify_s if due else 0.0)
@@ -246,7 +245,7 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
     counts, hashes = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
     sums = np.zeros((blocks, devices, 2 * len(SUMS) + 1))
     cells = np.zeros((len(histograms), devices, CELLS), np.int64)
-    hardest = heaviest = 0.0
+    heaviest = 0.0
     found = []
     for number in range(begin, end):
         who = draw(plan, number)
@@ -260,9 +259,9 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
         hashes[who.device] += np.array([who.hashes & 0xFFFFFFFF, who.hashes >> 32], np.uint64)
         for at, name in enumerate(histograms):
             cells[at, who.device, cell_of(ordered[name])] += 1
-        hardest, heaviest = max(hardest, who.hardest), max(heaviest, who.work)
+        heaviest = max(heaviest, who.work)
     table = _rows(found) if rows else None
-    return Part(counts, hashes, sums, cells, hardest, heaviest, table)
+    return Part(counts, hashes, sums, cells, heaviest, table)
 
 
 def _rows(found: list[tuple[Identity, dict[str, float]]]) -> LedgerRows:

@@ -31,7 +31,7 @@ def _double(word):  # type: ignore[no-untyped-def]
 @helper
 def tally(numbers, integers, table, first, count, a, b, kept, out, rows, values):  # type: ignore[no-untyped-def]
     """Add identities first, first + 1, ... of a window to `out`, and write their rows where there are any."""
-    counts, hashes, sums, cells, peaks = out
+    counts, hashes, sums, cells, heaviest = out
     per_query, verify, usd_per_kwh = numbers[SECONDS_PER_QUERY], numbers[VERIFY_S], numbers[USD_PER_KWH]
     start, clocked = first // BLOCK, integers[CLOCKED] > np.uint64(0)
     whole, real = rows
@@ -62,7 +62,7 @@ def tally(numbers, integers, table, first, count, a, b, kept, out, rows, values)
         for k in range(len(kept)):
             cell = (bits_of(values[kept[k]]) >> SHIFT_BITS) - BELOW
             cells[k, device, min(max(cell, 0), CELLS - 1)] += 1
-        peaks[0], peaks[1] = max(peaks[0], a[window.HARDEST + i]), max(peaks[1], a[window.WORK + i])
+        heaviest[0] = max(heaviest[0], a[window.WORK + i])
         if whole.shape[1]:
             whole[0, i], whole[1, i], whole[2, i] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(device)
             whole[3, i], whole[4, i] = np.uint64(queries), np.uint64(a[window.PUZZLES + i])

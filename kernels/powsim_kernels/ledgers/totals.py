@@ -141,7 +141,6 @@ class Part(NamedTuple):
     hashes: NDArray[np.uint64]  # [D, 2] sums of the low and of the high 32 bits
     blocks: NDArray[np.float64]  # [blocks, D, 19] sums, squares and solve * service of each block
     histograms: NDArray[np.int64]  # [H, D, CELLS]
-    hardest: float  # greatest work of a puzzle
     heaviest: float  # greatest work of an identity
     rows: LedgerRows | None
 

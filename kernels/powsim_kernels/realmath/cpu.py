@@ -10,9 +10,10 @@ import math
 from typing import Any
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from powsim_kernels.jit import inline
 from powsim_kernels.pate.vector import bits_of, of_bits
 from powsim_kernels.realmath import coefficients as c
 
@@ -46,15 +47,18 @@ def _unary(name: str, why: str) -> Any:
     return intrinsic(typed)
 
 
+def _choose(typing_context: Any, condition: Any, yes: Any, no: Any) -> Any:
+    """Return one of two values, both computed: a branch could become a masked store, which some CPUs do very slowly."""
+    if yes != no:
+        return None
+    return yes(types.boolean, yes, yes), lambda _, builder, __, args: builder.select(*args)
+
+
 fma: Any = intrinsic(_fma)
+choose: Any = intrinsic(_choose)
 root: Any = _unary("llvm.sqrt", "Return the square root, without the check that would stop vectorisation.")
 floor: Any = _unary("llvm.floor", "Return the greatest whole number not above, as a double.")
 nearest: Any = _unary("llvm.rint", "Return the nearest whole number, the even one of two, as a double.")
-
-
-def inline(function: Any) -> Any:
-    """Return `function` compiled to be inlined, every operation as it is written."""
-    return njit(nogil=True, error_model="numpy", forceinline=True)(function)
 
 
 @inline
@@ -83,15 +87,19 @@ def log2(x):  # type: ignore[no-untyped-def]
 def log1m(p):  # type: ignore[no-untyped-def]
     """Return ln(1 - p) for p in [0, 1]; -inf at 1."""
     u = 1.0 - p
-    value = log(u) + ((1.0 - u) - p) / u
-    return value if u > 0.0 else -math.inf
+    lost = (1.0 - u) - p
+    value = log(u) + fma(lost, p, lost)
+    return choose(u > 0.0, value, -math.inf)
 
 
 @inline
-def _horner14(r, k):  # type: ignore[no-untyped-def]
-    value = fma(fma(fma(fma(k[13], r, k[12]), r, k[11]), r, k[10]), r, k[9])
-    value = fma(fma(fma(fma(fma(value, r, k[8]), r, k[7]), r, k[6]), r, k[5]), r, k[4])
-    return fma(fma(fma(fma(value, r, k[3]), r, k[2]), r, k[1]), r, k[0])
+def _from_one(r, k):  # type: ignore[no-untyped-def]
+    square = r * r
+    even = fma(fma(fma(k[13], square, k[11]), square, k[9]), square, k[7])
+    even = fma(fma(fma(even, square, k[5]), square, k[3]), square, k[1])
+    odd = fma(fma(fma(k[12], square, k[10]), square, k[8]), square, k[6])
+    odd = fma(fma(odd, square, k[4]), square, k[2])
+    return fma(r, fma(r, odd, even), 1.0)
 
 
 @inline
@@ -106,14 +114,14 @@ def exp(x):  # type: ignore[no-untyped-def]
     shifted = x * LOG2_E + MAGIC
     n = shifted - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    return _horner14(r, EXP) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
+    return _from_one(r, EXP) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
 
 
 @inline
 def exp2(x):  # type: ignore[no-untyped-def]
     """Return 2^x for -1022 <= x <= 1023; exact at integers."""
     shifted = x + MAGIC
-    return _horner14(x - (shifted - MAGIC), EXP2) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
+    return _from_one(x - (shifted - MAGIC), EXP2) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
 
 
 @inline
@@ -122,9 +130,8 @@ def normal_quantile(p):  # type: ignore[no-untyped-def]
     q = p - 0.5
     r = fma(-q, q, 0.180625)
     centre = q * _horner8(r, CENTRE_ABOVE) / _horner8(r, CENTRE_BELOW)
-    r = root(-log(p if q < 0.0 else 1.0 - p))
+    r = root(-log(choose(q < 0.0, p, 1.0 - p)))
     near = _horner8(r - 1.6, TAIL_ABOVE) / _horner8(r - 1.6, TAIL_BELOW)
     far = _horner8(r - 5.0, FAR_ABOVE) / _horner8(r - 5.0, FAR_BELOW)
-    tail = near if r <= NEAR else far
-    tail = -tail if q < 0.0 else tail
-    return centre if abs(q) <= CENTRE else tail
+    tail = choose(r <= NEAR, near, far)
+    return choose(abs(q) <= CENTRE, centre, choose(q < 0.0, -tail, tail))

@@ -43,6 +43,12 @@ def horner(x: float, coefficients: Sequence[float]) -> float:
     return value
 
 
+def from_one(x: float, coefficients: Sequence[float]) -> float:
+    """Return the polynomial, whose first coefficient is 1; the others by even and odd powers, two chains half as long."""
+    square = x * x
+    return fma(x, fma(x, horner(square, coefficients[2::2]), horner(square, coefficients[1::2])), 1.0)
+
+
 def bits_of(x: float) -> int:
     """Return the 64 bits of a double as a signed integer."""
     return int(struct.unpack("<q", struct.pack("<d", x))[0])
@@ -72,24 +78,28 @@ def log2(x: float) -> float:
 
 
 def log1m(p: float) -> float:
-    """Return ln(1 - p) for p in [0, 1], within two ulps; -inf at 1."""
+    """Return ln(1 - p) for p in [0, 1], within two ulps; -inf at 1.
+
+    What 1 - p loses in rounding, c, adds c / (1 - p): c (1 + p) is near enough, c being 0 from 1/2 on.
+    """
     u = 1.0 - p
     if u == 0.0:
         return -math.inf
-    return log(u) + ((1.0 - u) - p) / u
+    lost = (1.0 - u) - p
+    return log(u) + fma(lost, p, lost)
 
 
 def exp(x: float) -> float:
     """Return e^x for -708 <= x <= 709, within an ulp."""
     n = (x * LOG2_E + MAGIC) - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    return horner(r, EXP) * of_bits((int(n) + 1023) << 52)
+    return from_one(r, EXP) * of_bits((int(n) + 1023) << 52)
 
 
 def exp2(x: float) -> float:
     """Return 2^x for -1022 <= x <= 1023, within an ulp; exact at integers."""
     n = (x + MAGIC) - MAGIC
-    return horner(x - n, EXP2) * of_bits((int(n) + 1023) << 52)
+    return from_one(x - n, EXP2) * of_bits((int(n) + 1023) << 52)
 
 
 def normal_quantile(p: float) -> float:
