@@ -114,10 +114,10 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
     counts, hashes = (sum((part[i] for part in parts), none[i]) for i in (0, 1))
     cells = sum((part[2] for part in parts), np.zeros((len(kept), devices, CELLS), np.int64))
     heaviest = max((float(part[3]) for part in parts), default=0.0)
-    return Part(counts, hashes, sums, cells, heaviest, _rows(whole, real) if rows else None)
+    return Part(counts, hashes, sums, cells, heaviest, rows_of(whole, real) if rows else None)
 
 
-def _rows(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
+def rows_of(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
     """Return the rows of identities; hashes stay unsigned."""
     columns = {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
     floats = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0], "hashes": whole[-1]}

@@ -161,8 +161,8 @@ def totals_of(names: Sequence[str], devices: int) -> LedgerTotals:
 def with_part(totals: LedgerTotals, part: Part) -> LedgerTotals:
     """Return the totals with a part's blocks added one after the other."""
     sums = np.concatenate((totals.sums, totals.squares, totals.solve_service[:, None]), axis=1)
-    for block in part.blocks:
-        sums = sums + block
+    # A running sum adds in order, where a plain sum may pair.
+    sums = np.cumsum(np.concatenate((sums[None], part.blocks)), axis=0)[-1]
     hashes = (low + (high << 32) for low, high in part.hashes.tolist())
     return LedgerTotals(
         totals.counts + part.counts,
