@@ -27,9 +27,7 @@ TRACE = Curve(np.arange(10) * 1000.0, 2.9 * np.arange(10.0) ** 1.02 * 1000, 2.95
 FLAT = Curve.constant(2.9)
 COSTS = Bank(np.random.default_rng(1).uniform(1.5, 3.6, 501))
 ORDERS = np.array([2.0, 3.0, 5.0, 8.0, 16.0, 32.0])
-RENYI = Bank(
-    np.random.default_rng(2).uniform(0.5, 1.0, (257, 1)) * 1e-4 * ORDERS, np.log(1e5) / (ORDERS - 1.0)
-)
+RENYI = Bank(np.random.default_rng(2).uniform(0.5, 1.0, (257, 1)) * 4e-4 * ORDERS, np.log(1e5) / (ORDERS - 1.0))
 PUBLISHED = Price(
     *(18.53, False, 0.0114, 2.81, 10.0, True, 16.0, 30.7, True, 1000, False),
 )
@@ -63,11 +61,23 @@ WHO = {
 
 
 def plan(
-    price: str = "calibrated", source: str = "trace", clock: str = "busy", who: str = "users", **more: Any
+    price: str | Price = "calibrated",
+    source: str | Curve | Bank = "trace",
+    clock: str | Clock = "busy",
+    who: str | Users | Accounts = "users",
+    devices: Devices = MACHINES,
+    **more: Any,
 ) -> LedgerPlan:
-    """Return a plan by the names of its parts."""
-    made = LedgerPlan(0x5EED_2022_0425, WHO[who], SOURCES[source], PRICES[price], CLOCKS[clock], MACHINES)
-    return replace(made, **more)
+    """Return a plan by its parts, or by their names."""
+    return LedgerPlan(
+        0x5EED_2022_0425,
+        WHO[who] if isinstance(who, str) else who,
+        SOURCES[source] if isinstance(source, str) else source,
+        PRICES[price] if isinstance(price, str) else price,
+        CLOCKS[clock] if isinstance(clock, str) else clock,
+        devices,
+        **more,
+    )
 
 
 def assert_same(a: Ledgers, b: Ledgers) -> None:

@@ -188,7 +188,12 @@ def test_work_that_cannot_be_sampled_is_refused(backend: str) -> None:
     with pytest.raises(ValueError, match=r"more than 2\^58 can be sampled: lower the price"):
         run(replace(made, price=replace(made.price, base_bits=70.0, high=np.inf)), 0, 2, backend=backend)
     with pytest.raises(ValueError, match=r"more than 2\^58"):
-        run(replace(made, price=replace(made.price, base_bits=57.9, high=np.inf, per_query=False)), 0, 30, backend=backend)
+        run(
+            replace(made, price=replace(made.price, base_bits=57.9, high=np.inf, per_query=False)),
+            0,
+            30,
+            backend=backend,
+        )
 
 
 def test_names_of_histograms_and_chunks_are_checked() -> None:

@@ -122,4 +122,3 @@ def rows_of(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
     columns = {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
     floats = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0], "hashes": whole[-1]}
     return LedgerRows(**{name: columns.get(name, floats.get(name)) for name in LedgerRows.__dataclass_fields__})
-

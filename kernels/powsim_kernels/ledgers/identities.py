@@ -7,7 +7,8 @@ import numpy as np
 from powsim_kernels.jit import helper, inline
 from powsim_kernels.ledgers import layout
 from powsim_kernels.pate.vector import of_bits
-from powsim_kernels.philox.cpu import LOW, unrolled as block
+from powsim_kernels.philox.cpu import LOW
+from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import choose, exp, nearest, normal_quantile
 
 WINDOW = 4096

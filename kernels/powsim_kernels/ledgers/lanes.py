@@ -15,7 +15,8 @@ from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
 from powsim_kernels.pate.vector import bits_of
-from powsim_kernels.philox.cpu import HALF, LOW, unrolled as block
+from powsim_kernels.philox.cpu import HALF, LOW
+from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import choose, exp2, floor, fma, log, log1m, log2, nearest
 
 LANES = 64
@@ -39,9 +40,7 @@ INTEGERS = 10 * LANES
 _NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
 BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
     _NUMBERS[name]
-    for name in (
-        *("base_bits", "slope", "expected_slope", "expected_intercept", "low", "high", "every", "every_bits"),
-    )
+    for name in (*("base_bits", "slope", "expected_slope", "expected_intercept", "low", "high", "every", "every_bits"),)
 )
 LOAD_STEP_S, DECAY_RATE, SECONDS_PER_QUERY, BATCH, REQUEST_EVERY_S, THINK_S, VERIFY_S = (
     _NUMBERS[name]

@@ -84,7 +84,7 @@ def pack(plan: LedgerPlan) -> Packed:
         "greatest_cost": users.high,
     }
     edges = np.cumsum(devices.share)
-    ratio = np.array([real.log(h / l) for h, l in zip(devices.high_hz.tolist(), devices.low_hz.tolist(), strict=True)])
+    ratio = np.array([real.log(value) for value in (devices.high_hz / devices.low_hz).tolist()])
     parts: dict[str, NDArray[np.float64]] = {
         "at_devices": np.stack([edges, devices.low_hz, ratio, devices.watts, devices.usd_per_h], axis=1),
         "at_edges": price.band_edges,

@@ -1,9 +1,9 @@
 """What one run of `simulate_ledgers` is made of: frozen values, checked when they are made.
 
-A policy is lowered to a `Price`: a few numbers and small tables, so that one kernel serves all. With x the excess of the
-ledger's cost over an expected line, n the queries so far and a those that the puzzle stands for,
+A policy is lowered to a `Price`: a few numbers and small tables, so that one kernel serves all. With x the excess of
+the ledger's cost over an expected line, a the queries that the puzzle stands for and t the time,
 
-    bits = clip(base_bits + [per_query] log2(a) + slope * x + band(x) + load(t), low, high), cut to an integer if `whole`
+    bits = clip(base_bits + [per_query] log2(a) + slope * x + band(x) + load(t), low, high), cut down if `whole`
 
 and the work is 2^bits expected hashes. Bits of -1000 or less, such as -inf, ask for no puzzle.
 """
@@ -88,7 +88,9 @@ class Bank:
         if orders and self.cost.shape[1] != orders:
             raise ValueError(f"bank.cost has {self.cost.shape[1]} columns, bank.surcharge {orders}: one per order")
         if not 1 <= len(self.cost) <= MOST_ROWS:
-            raise ValueError(f"a bank of {len(self.cost)} rows does not fit: give 1 to {MOST_ROWS:,}, sample a longer one")
+            raise ValueError(
+                f"a bank of {len(self.cost)} rows does not fit: give 1 to {MOST_ROWS:,}, sample a longer one"
+            )
         if not np.all(np.isfinite(self.cost) & (self.cost >= 0)):
             raise ValueError("bank.cost holds a negative or infinite cost: every cost must be finite, 0 or more")
 
@@ -223,7 +225,7 @@ class Users:
 class Accounts:
     """Repetitions of a campaign that splits its queries over accounts as evenly as it can.
 
-    Identity i of the run is account i % accounts of repetition i // accounts; accounts of one repetition share a device.
+    Identity i of the run is account i % accounts of repetition i // accounts; a repetition has one device.
     """
 
     queries: int
@@ -253,7 +255,7 @@ class LedgerPlan:
         puzzles = -(-most // self.price.every)
         if (puzzles + 1) * self.sub_puzzles >= 2**33:
             raise ValueError(
-                f"{puzzles:,} puzzles of {self.sub_puzzles} draws exceed the 2^33 draws of one stream: raise price.every"
+                f"{puzzles:,} puzzles of {self.sub_puzzles} draws exceed the 2^33 of one stream: raise price.every"
             )
         if isinstance(self.who, Users) and abs(self.who.sigma * 9.0) + real.log(max(self.who.median, 1.0)) > 700:
             raise ValueError(f"users.sigma={self.who.sigma} is too wide: lower it")

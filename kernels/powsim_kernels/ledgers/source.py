@@ -1,4 +1,4 @@
-"""The CUDA twin's text: `ledgers.cu` with the places of the packed plan, and the project's own log and exp, in front."""
+"""The CUDA twin's text: `ledgers.cu` with places of the packed plan, and the project's own log and exp, in front."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The functions of `reference` by Numba, without branches, so that LLVM turns loops over them into vector code.
 
-Fused steps are LLVM's `llvm.fma`: one instruction where the CPU has it, and the C library's `fma` where it has not, with
-the same bits and a twentieth of the speed.
+Fused steps are LLVM's `llvm.fma`: one instruction where the CPU has it, else the C library's `fma`, which has the same
+bits and is many times slower.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def horner(x: float, coefficients: Sequence[float]) -> float:
 
 
 def from_one(x: float, coefficients: Sequence[float]) -> float:
-    """Return the polynomial, whose first coefficient is 1; the others by even and odd powers, two chains half as long."""
+    """Return a polynomial that begins with 1; its other powers, even and odd, are two chains half as long."""
     square = x * x
     return fma(x, fma(x, horner(square, coefficients[2::2]), horner(square, coefficients[1::2])), 1.0)
 
