@@ -53,7 +53,8 @@ def simulate_ledgers(
         raise ValueError("chunk=0 must be at least 1")
     twin = importlib.import_module(f"powsim_kernels.ledgers.{resolve(backend, OFFERED)}")
     packed, kept = pack(plan), [SUMS.index(name) for name in histograms]
-    totals, found = totals_of(histograms, len(plan.devices.share)), []
+    totals = totals_of(histograms, len(plan.devices.share))
+    found: list[LedgerRows | None] = []
     while begin < end or not found:
         stop = min(end, (begin // step + 1) * step)
         part: Part = twin.run(packed, begin, stop, kept, rows, thread_count(threads))
@@ -64,10 +65,7 @@ def simulate_ledgers(
             )
         totals, begin = with_part(totals, part), stop
         found = [*found, part.rows] if rows else [None]
-    whole = None
-    if rows:
-        whole = LedgerRows.joined([part for part in found if part is not None])
-    return Ledgers(totals, whole)
+    return Ledgers(totals, LedgerRows.joined([part for part in found if part is not None]) if rows else None)
 
 
 def _check_range(plan: LedgerPlan, begin: int, end: int) -> None:

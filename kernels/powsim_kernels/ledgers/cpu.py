@@ -6,6 +6,7 @@ v1 stages over lanes. Threads take runs of whole blocks, so that sums are the sa
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,15 +111,16 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
             parts.append((counts, hashes, cells, heaviest[0]))
 
     over_ranges(work, blocks, threads=threads, grain=1)
-    none = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
-    counts, hashes = (sum((part[i] for part in parts), none[i]) for i in (0, 1))
-    cells = sum((part[2] for part in parts), np.zeros((len(kept), devices, CELLS), np.int64))
-    heaviest = max((float(part[3]) for part in parts), default=0.0)
+    counts, hashes = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
+    cells, heaviest = np.zeros((len(kept), devices, CELLS), np.int64), 0.0
+    for part in parts:
+        counts, hashes, cells = counts + part[0], hashes + part[1], cells + part[2]
+        heaviest = max(heaviest, float(part[3]))
     return Part(counts, hashes, sums, cells, heaviest, rows_of(whole, real) if rows else None)
 
 
 def rows_of(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
     """Return the rows of identities; hashes stay unsigned."""
-    columns = {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
-    floats = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0], "hashes": whole[-1]}
-    return LedgerRows(**{name: columns.get(name, floats.get(name)) for name in LedgerRows.__dataclass_fields__})
+    columns: dict[str, Any] = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0]}
+    columns |= {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
+    return LedgerRows(**(columns | {"hashes": whole[-1]}))

@@ -14,7 +14,7 @@ from powsim_kernels.jit import helper
 from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
-from powsim_kernels.pate.vector import bits_of
+from powsim_kernels.pate.vector import bits_of, of_bits
 from powsim_kernels.philox.cpu import HALF, LOW
 from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import choose, exp2, floor, fma, log, log1m, log2, nearest
@@ -370,4 +370,4 @@ def end_requests(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
 @helper
 def of_half(word):  # type: ignore[no-untyped-def]
     """Return a 32-bit number as a double."""
-    return window.of_bits(np.int64(word) | TWO_52_BITS) - TWO_52
+    return of_bits(np.int64(word) | TWO_52_BITS) - TWO_52

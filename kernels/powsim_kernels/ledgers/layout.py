@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from powsim_kernels.ledgers.plan import Bank, LedgerPlan, Users
 from powsim_kernels.realmath import reference as real
+from powsim_kernels.realmath.coefficients import LOG2_E
 
 VOLUME, DEVICE, RATE, SHIFT, DRIFT, TRIES, COST, START = range(8)
 """Streams of a group's key: one per quantity. Query q draws word q % 4 of block q // 4 of COST."""
@@ -66,7 +67,7 @@ def pack(plan: LedgerPlan) -> Packed:
         "every": float(price.every),
         "every_bits": real.log2(float(price.every)),
         "load_step_s": price.load_step_s,
-        "decay_rate": real.LOG2_E / price.decay_s,
+        "decay_rate": LOG2_E / price.decay_s,
         "seconds_per_query": clock.seconds_per_query,
         "batch": float(clock.batch),
         "request_every_s": clock.request_every_s,

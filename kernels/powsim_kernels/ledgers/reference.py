@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -45,7 +46,7 @@ class Named:
         self.__dict__ |= dict(zip(INTEGERS, packed.integers.tolist(), strict=True))
         self.table = packed.table.tolist()
 
-    def __getattr__(self, name: str) -> float:
+    def __getattr__(self, name: str) -> Any:
         raise AttributeError(name)
 
     def uniform(self, stream: int, identity: int, replica: int, index: int = 0) -> float:
@@ -114,7 +115,7 @@ def curve_cost(plan: Named, n: float) -> float:
         row += 1
     at = int(plan.at_curve) + row * width
     x, y, slope = plan.table[at : at + width]
-    return slope * (n - x) + y
+    return float(slope * (n - x) + y)
 
 
 class Spending:
@@ -146,9 +147,9 @@ class Spending:
                 self.sums = [total + value for total, value in zip(self.sums, row, strict=True)]
             if plan.orders:
                 extra = plan.table[int(plan.at_surcharge) :]
-                return max(min(total + extra[order] for order, total in enumerate(self.sums)), 0.0)
+                return float(max(min(total + extra[order] for order, total in enumerate(self.sums)), 0.0))
             return self.sums[0]
-        cost = curve_cost(plan, float(n))
+        cost: float = curve_cost(plan, float(n))
         if plan.spread:
             cost = cost * (who.shift + who.drift * (float(n) * PER_DRIFT_UNIT))
             cost = min(max(cost, plan.least_cost * float(n)), plan.greatest_cost * float(n))
@@ -267,7 +268,7 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
 def _rows(found: list[tuple[Identity, dict[str, float]]]) -> LedgerRows:
     """Return identities as arrays."""
     kinds = {"hashes": np.uint64} | dict.fromkeys(("identity", "replica", "device", "queries", "puzzles"), np.int64)
-    columns = {}
+    columns: dict[str, Any] = {}
     for name in LedgerRows.__dataclass_fields__:
         kind = kinds.get(name, np.float64)
         columns[name] = np.array(

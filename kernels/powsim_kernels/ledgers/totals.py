@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -100,7 +101,7 @@ class LedgerTotals:
         """Return the standard deviation between identities of one of SUMS, as `numpy.std`."""
         n, at = self.count("identities", device), SUMS.index(name)
         mean = float(self._of(self.sums, device)[at]) / n
-        return max(float(self._of(self.squares, device)[at]) / n - mean * mean, 0.0) ** 0.5
+        return math.sqrt(max(float(self._of(self.squares, device)[at]) / n - mean * mean, 0.0))
 
     def order_statistic(self, name: str, rank: int, device: int | None = None) -> float:
         """Return the rank-th smallest (from 1) of a histogram's quantity, within QUANTILE_ERROR.
