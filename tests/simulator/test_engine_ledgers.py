@@ -3,8 +3,7 @@
 Both draw the same numbers from the same addresses, but compute log, exp and the quantile by other means, a few units in
 the last place apart. So floats agree to 1e-11, and integers are the same but where such a unit happens to decide a
 rounding. Of all identities one in 10,000 may ask a query more or less, and then differs throughout. A draw of n tries
-differs, by one, with a chance of about n * 2^-50: hashes apart are counted, and compared with that. Where bits are whole
-and puzzles are below 2^31 hashes, as published, hashes are the same.
+differs, by one, with a chance of about n * 2^-50: hashes apart are counted, and compared with that.
 """
 
 from __future__ import annotations
