@@ -7,6 +7,7 @@ used: importing this package costs NumPy.
 
 from powsim_kernels.backend import BACKENDS, BackendUnavailable, why_not
 from powsim_kernels.geometric import geometric
+from powsim_kernels.ledgers import LedgerPlan, LedgerRows, LedgerTotals, simulate_ledgers
 from powsim_kernels.pate import Accumulator, OrderGridWarning, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.philox import philox, uniform
 from powsim_kernels.sha256 import MineProgress, MineResult, mine, sha256, target_limit, verify
@@ -16,6 +17,9 @@ __all__ = [
     "BACKENDS",
     "Accumulator",
     "BackendUnavailable",
+    "LedgerPlan",
+    "LedgerRows",
+    "LedgerTotals",
     "MineProgress",
     "MineResult",
     "OrderGridWarning",
@@ -28,6 +32,7 @@ __all__ = [
     "rdp_to_delta",
     "rdp_to_eps",
     "sha256",
+    "simulate_ledgers",
     "target_limit",
     "uniform",
     "verify",

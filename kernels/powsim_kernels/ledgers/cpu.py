@@ -62,18 +62,16 @@ def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ig
                 lanes.begin_requests(lanes.FINISH_S if half else lanes.LATER_S, half, wide, numbers, f)
             lanes.excesses(half, wide, numbers, integers, f)
             lanes.difficulties(wide, numbers, integers, table, f)
-            lanes.works(half, wide, numbers, integers, f)
-            lanes.solve(half, wide, integers, f, g)
+            lanes.works(wide, numbers, integers, f)
+            lanes.solve(half, wide, numbers, integers, f, g)
             if integers[CLOCKED]:
                 lanes.end_requests(lanes.LATER_S if half else lanes.FINISH_S, wide, numbers, f, g)
-        lane = 0
+        lane = 0 if lanes.step(wide, f, g) else live
         while lane < live:
-            f[lanes.POINT + lane] += 2.0
-            g[lanes.PAIR + lane] += np.uint64(1)
             if f[lanes.POINT + lane] < f[lanes.POINTS + lane]:
                 lane += 1
                 continue
-            lanes.leave(lane, a, b, f, g)
+            lanes.leave(lane, integers, a, b, f, g)
             if entered < count:
                 lanes.enter(lane, entered, numbers, integers, table, a, b, f, g, sums)
                 entered += 1

@@ -15,9 +15,21 @@ from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
 from powsim_kernels.pate.vector import bits_of, of_bits
-from powsim_kernels.philox.cpu import HALF, LOW
+from powsim_kernels.philox.cpu import HALF, LOW, five, later_keys
 from powsim_kernels.philox.cpu import unrolled as block
-from powsim_kernels.realmath.cpu import choose, exp2, floor, fma, log, log1m, log2, nearest
+from powsim_kernels.realmath.cpu import (
+    SMALL,
+    choose,
+    exp2,
+    floor,
+    fma,
+    log1m,
+    log1m_small,
+    log2,
+    log_joined,
+    log_parts,
+    nearest,
+)
 
 LANES = 64
 ORDERS = 16
@@ -30,12 +42,14 @@ WORDS = 64  # of the bank's draws, held per lane
 NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * LANES for i in range(13, 20))
 CARRIED = 20
 # ... and what a puzzle needs.
-N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT = (i * LANES for i in range(20, 31))
-FLOATS = 31 * LANES
+N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT, CHANCE, LN_N, LN_F, LN_S = (
+    i * LANES for i in range(20, 35)
+)
+FLOATS = 35 * LANES
 IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
 CARRIED_INTEGERS = 7
-TRIED, SLOWEST, LATEST = 7 * LANES, 8 * LANES, 9 * LANES
-INTEGERS = 10 * LANES
+TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(7, 13))
+INTEGERS = 13 * LANES
 
 _NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
 BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
@@ -68,6 +82,8 @@ PER_DRIFT_UNIT, FEWEST_BITS = layout.PER_DRIFT_UNIT, layout.FEWEST_BITS
 TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
 NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
 INFINITE, TWO_32 = math.inf, 2.0**32
+SHORT_BITS = 46.0
+"""Up to this difficulty draws, 36.74 times the work at most, stay below 2^52."""
 
 
 @helper
@@ -97,13 +113,14 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
 
 
 @helper
-def leave(lane, a, b, f, g):  # type: ignore[no-untyped-def]
+def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
     """Write what became of a lane's identity to the window."""
     i = np.int64(g[ROW + lane])
     a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
     odd = f[POINT + lane] > f[POINTS + lane]  # the second of its last two requests was none
     a[window.FINISH_S + i] = f[FINISH_S + lane] if odd else f[LATER_S + lane]
-    b[window.HASHES + i], b[window.STEPS + i] = g[HASHES + lane], g[STEPS + lane]
+    b[window.HASHES + i] = g[HASHES + lane]
+    b[window.STEPS + i] = g[STEPS + lane] if integers[PARALLEL] else g[HASHES + lane]
 
 
 @helper
@@ -141,14 +158,29 @@ def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
 
 
 @helper
+def step(count, f, g):  # type: ignore[no-untyped-def]
+    """Go on to the next two puzzles of every lane; return how many lanes have none left."""
+    ended = 0
+    for i in range(count):
+        f[POINT + i] += 2.0
+        g[PAIR + i] += ONE
+        ended += choose(f[POINT + i] < f[POINTS + i], 0, 1)
+    return ended
+
+
+@helper
 def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
     """Set every lane's cost by the curve."""
-    for i in range(live):
-        if f[N + i] >= f[NEXT + i]:
-            row = np.int64(g[SEGMENT + i])
-            while f[N + i] >= f[NEXT + i]:
-                row += 1
-                _segment(i, row, integers, table, f, g)
+    beyond = 0
+    for i in range(count):
+        beyond += choose(f[N + i] >= f[NEXT + i], 1, 0)
+    if beyond:
+        for i in range(live):
+            if f[N + i] >= f[NEXT + i]:
+                row = np.int64(g[SEGMENT + i])
+                while f[N + i] >= f[NEXT + i]:
+                    row += 1
+                    _segment(i, row, integers, table, f, g)
     if integers[SPREAD]:
         least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
         for i in range(count):
@@ -268,92 +300,106 @@ def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped
         for i in range(count):
             turn = floor((f[START_S + i] + f[BEGINS_S + i]) / step)
             f[BITS + i] = f[BITS + i] + table[at + np.int64(choose(turn < TWO_52, turn, TWO_52)) % loads]
-    least, most = numbers[LEAST_BITS], numbers[MOST_BITS]
-    for i in range(count):
-        bits = choose(f[BITS + i] > least, f[BITS + i], least)
-        f[BITS + i] = choose(bits < most, bits, most)
-    if integers[WHOLE]:
-        for i in range(count):
-            f[BITS + i] = floor(f[BITS + i])
 
 
 @helper
-def works(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
+def works(count, numbers, integers, f):  # type: ignore[no-untyped-def]
     """Set the expected hashes of every lane's puzzle, 0 for none, and ln(1 - chance) of a hash at a sub-puzzle."""
-    every, partial, share = numbers[EVERY], integers[PARTIAL] > NONE, 1.0 / np.float64(integers[SUB_PUZZLES])
-    least = 1.0 if partial else every  # queries that a puzzle stands for
+    fewest, most, whole = numbers[LEAST_BITS], numbers[MOST_BITS], integers[WHOLE] > NONE
+    least = 1.0 if integers[PARTIAL] else numbers[EVERY]  # queries that a puzzle stands for
+    share, coarse = 1.0 / np.float64(integers[SUB_PUZZLES]), 0
     # Short loops: the CPU works on several rounds at a time, and long chains would leave it room for one or two.
     for i in range(count):
-        work = choose(f[BITS + i] > FEWEST_BITS, exp2(f[BITS + i]), 0.0)
+        bits = choose(f[BITS + i] > fewest, f[BITS + i], fewest)
+        bits = choose(bits < most, bits, most)
+        bits = choose(whole, floor(bits), bits)
+        work = choose(bits > FEWEST_BITS, exp2(bits), 0.0)
         f[NOW + i] = choose(f[ASKED + i] >= least, work, 0.0)
     for i in range(count):
-        each = f[NOW + i] * share
-        f[LN_REST + i] = nearest(2.0**64 / choose(each > 1.0, each, 1.0)) * 2.0**-64
-    for i in range(count):
-        chance = f[LN_REST + i]
-        slope = log1m(chance)
-        f[LN_REST + i] = choose(chance > 0.0, slope, -INFINITE)
-    for i in range(count):
-        f[WORK + i] += f[NOW + i]
-        f[PUZZLES + i] += choose(f[NOW + i] > 0.0, 1.0, 0.0)
+        now = f[NOW + i]
+        each = now * share
+        # No puzzle is as good as a hard one: what is drawn for it does not count.
+        chance = nearest(2.0**64 / choose(now > 0.0, choose(each > 1.0, each, 1.0), 2.0**40)) * 2.0**-64
+        f[CHANCE + i], f[LN_REST + i] = chance, log1m_small(chance)
+        coarse += choose(chance > SMALL, 1, 0)
+        f[WORK + i] += now
+        f[PUZZLES + i] += choose(now > 0.0, 1.0, 0.0)
         f[COST + i] = f[SPENT + i]
+    if coarse:
+        for i in range(count):
+            f[LN_REST + i] = log1m(f[CHANCE + i])
+
+
+@helper
+def _logarithm(row, count, f):  # type: ignore[no-untyped-def]
+    """Set a row to the logarithms of its numbers."""
+    for i in range(count):
+        f[LN_N + i], f[LN_F + i], f[LN_S + i] = log_parts(f[row + i])
+    for i in range(count):
+        f[row + i] = log_joined(f[LN_N + i], f[LN_F + i], f[LN_S + i])
 
 
 @helper
 def logarithms(number, count, integers, f, g):  # type: ignore[no-untyped-def]
     """Set ln u of both draws in block `number` of every lane's pair of puzzles."""
     key, pieces, more = integers[KEY], integers[SUB_PUZZLES], np.uint64(number)
+    k0, k1 = key & LOW, key >> HALF
     for i in range(count):
-        place = (g[PAIR + i] * pieces + more) & LOW
-        w0, w1, w2, w3 = block(place, TRIES, g[IDENTITY + i] & LOW, g[REPLICA + i] & LOW, key)
-        f[LN_U + i] = uniform_of(w0, w1)
-        f[LN_V + i] = uniform_of(w2, w3)
+        place = g[PAIR + i] * pieces + more
+        g[W0 + i], g[W1 + i], g[W2 + i], g[W3 + i] = five(place, TRIES, g[IDENTITY + i], g[REPLICA + i], k0, k1)
+    k0, k1 = later_keys(key)
     for i in range(count):
-        f[LN_U + i] = log(f[LN_U + i])
-    for i in range(count):
-        f[LN_V + i] = log(f[LN_V + i])
+        w0, w1, w2, w3 = five(g[W0 + i], g[W1 + i], g[W2 + i], g[W3 + i], k0, k1)
+        f[LN_U + i] = uniform_of(w0 & LOW, w1 & LOW)
+        f[LN_V + i] = uniform_of(w2 & LOW, w3 & LOW)
+    _logarithm(LN_U, count, f)
+    _logarithm(LN_V, count, f)
 
 
 @helper
-def draw(row, count, integers, f, g):  # type: ignore[no-untyped-def]
-    """Add one geometric draw by the logarithms in `row` to every lane that has a puzzle."""
-    for i in range(count):
-        k = floor(f[row + i] / f[LN_REST + i])
-        # In two halves: without AVX-512 no instruction turns doubles into 64-bit integers.
-        upper = floor(k * 2.0**-32)
-        lower = fma(upper, -TWO_32, k)
-        tries = np.uint64(bits_of(upper + TWO_52) - TWO_52_BITS) << HALF
-        tries = tries + np.uint64(bits_of(lower + TWO_52) - TWO_52_BITS) + ONE
-        tries = choose(f[NOW + i] > 0.0, tries, NONE)
-        g[LATEST + i] = tries
-        g[TRIED + i] += tries
-    if integers[PARALLEL]:
+def draw(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
+    """Set one geometric draw of every lane by the logarithms in `row`; 0 where there is no puzzle."""
+    if numbers[MOST_BITS] <= SHORT_BITS:
         for i in range(count):
-            g[SLOWEST + i] = choose(g[LATEST + i] > g[SLOWEST + i], g[LATEST + i], g[SLOWEST + i])
+            tries = np.uint64(bits_of(floor(f[row + i] / f[LN_REST + i]) + TWO_52) - (TWO_52_BITS - 1))
+            g[LATEST + i] = choose(f[NOW + i] > 0.0, tries, NONE)
+    else:
+        for i in range(count):
+            k = floor(f[row + i] / f[LN_REST + i])
+            # In two halves: without AVX-512 no instruction turns doubles into 64-bit integers.
+            upper = floor(k * 2.0**-32)
+            lower = fma(upper, -TWO_32, k)
+            tries = np.uint64(bits_of(upper + TWO_52) - TWO_52_BITS) << HALF
+            tries = tries + np.uint64(bits_of(lower + TWO_52) - (TWO_52_BITS - 1))
+            g[LATEST + i] = choose(f[NOW + i] > 0.0, tries, NONE)
 
 
 @helper
-def solve(half, count, integers, f, g):  # type: ignore[no-untyped-def]
-    """Draw the tries of every lane's puzzle."""
-    pieces = np.int64(integers[SUB_PUZZLES])
-    for i in range(count):
-        g[TRIED + i] = g[SLOWEST + i] = NONE
+def solve(half, count, numbers, integers, f, g):  # type: ignore[no-untyped-def]
+    """Draw the tries of every lane's puzzle, and set in TRIED those that take time."""
+    pieces, parallel = np.int64(integers[SUB_PUZZLES]), integers[PARALLEL] > NONE
     for piece in range(pieces):
         number = half * pieces + piece
         if number & 1:
-            draw(LN_V, count, integers, f, g)
+            draw(LN_V, count, numbers, f, g)
         else:
             logarithms(number >> 1, count, integers, f, g)
-            draw(LN_U, count, integers, f, g)
-    if integers[PARALLEL]:
+            draw(LN_U, count, numbers, f, g)
+        if piece == 0:
+            for i in range(count):
+                g[TRIED + i] = g[LATEST + i]
+                g[HASHES + i] += g[LATEST + i]
+        elif parallel:
+            for i in range(count):
+                g[TRIED + i] = max(g[TRIED + i], g[LATEST + i])
+                g[HASHES + i] += g[LATEST + i]
+        else:
+            for i in range(count):
+                g[TRIED + i] += g[LATEST + i]
+                g[HASHES + i] += g[LATEST + i]
+    if parallel:
         for i in range(count):
-            g[HASHES + i] += g[TRIED + i]
-            g[STEPS + i] += g[SLOWEST + i]
-            g[TRIED + i] = g[SLOWEST + i]
-    else:
-        for i in range(count):
-            g[HASHES + i] += g[TRIED + i]
-            g[STEPS + i] = g[HASHES + i]
+            g[STEPS + i] += g[TRIED + i]
 
 
 @helper

@@ -41,6 +41,10 @@ EXP2 = (
 )
 """Taylor of 2^r: ln(2)^k / k!."""
 
+SMALL = 2.0**-12
+LOG1M = (1 / 2, 1 / 3, 1 / 4, 1 / 5)
+"""-ln(1 - p) - p over p^2, up to SMALL: the rest is 2^-62 of p."""
+
 # Wichura, "Algorithm AS 241", Applied Statistics 37 (1988): PPND16, relative error about 1e-16. Lowest power first.
 CENTRE_ABOVE = (
     *(3.3871328727963666080e0, 1.3314166789178437745e2, 1.9715909503065514427e3, 1.3731693765509461125e4),

@@ -35,6 +35,8 @@ __device__ __forceinline__ double real_log(double x) {
 }
 
 __device__ __forceinline__ double real_log1m(double p) {
+  constexpr double k[4] = LOG1M;
+  if (p <= SMALL) return -__fma_rn(p * p, horner(p, k), p);
   const double u = 1.0 - p;
   if (u == 0.0) return -INFINITE;
   const double lost = (1.0 - u) - p;

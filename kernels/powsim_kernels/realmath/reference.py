@@ -17,10 +17,12 @@ from powsim_kernels.realmath.coefficients import (
     LN2_HIGH,
     LN2_LOW,
     LOG,
+    LOG1M,
     LOG2_E,
     MAGIC,
     NEAR,
     ROOT_HALF_BITS,
+    SMALL,
     TAIL_ABOVE,
     TAIL_BELOW,
 )
@@ -80,8 +82,11 @@ def log2(x: float) -> float:
 def log1m(p: float) -> float:
     """Return ln(1 - p) for p in [0, 1], within two ulps; -inf at 1.
 
-    What 1 - p loses in rounding, c, adds c / (1 - p): c (1 + p) is near enough, c being 0 from 1/2 on.
+    Small chances, those of nearly all puzzles, take a short series. Elsewhere what 1 - p
+    loses in rounding, c, adds c / (1 - p): c (1 + p) is near enough, c being 0 from 1/2 on.
     """
+    if p <= SMALL:
+        return -fma(p * p, horner(p, LOG1M), p)
     u = 1.0 - p
     if u == 0.0:
         return -math.inf

@@ -8,7 +8,8 @@ from pathlib import Path
 from powsim_kernels.realmath import coefficients
 
 NAMES = (
-    *("LOG2_E", "LN2_HIGH", "LN2_LOW", "MAGIC", "ROOT_HALF_BITS", "CENTRE", "NEAR", "LOG", "EXP", "EXP2"),
+    *("LOG2_E", "LN2_HIGH", "LN2_LOW", "MAGIC", "ROOT_HALF_BITS", "LOG", "SMALL", "LOG1M", "EXP", "EXP2"),
+    *("CENTRE", "NEAR"),
     *("CENTRE_ABOVE", "CENTRE_BELOW", "TAIL_ABOVE", "TAIL_BELOW", "FAR_ABOVE", "FAR_BELOW"),
 )
 
