@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.ledgers import identities, lanes, layout
+from powsim_kernels.ledgers import identities, lanes, layout, spending, state
 from powsim_kernels.ledgers.identities import WINDOW
-from powsim_kernels.ledgers.lanes import BANKED, CLOCKED, LANES
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed
+from powsim_kernels.ledgers.state import BANKED, CLOCKED, LANES
 from powsim_kernels.ledgers.tally import tally
 from powsim_kernels.ledgers.totals import CELLS, COUNTS, LedgerRows, Part
 from powsim_kernels.threads import over_ranges
@@ -28,8 +28,8 @@ STEP = 16  # lanes at work are rounded up to a multiple of what a vector loop ta
 def _run(numbers, integers, table, begin, end, kept, out, rows):  # type: ignore[no-untyped-def]
     """Let identities begin..end live, a window at a time."""
     a, b = np.zeros(identities.FLOATS), np.zeros(identities.INTEGERS, np.uint64)
-    f, g = np.zeros(lanes.FLOATS), np.zeros(lanes.INTEGERS, np.uint64)
-    sums, words = np.zeros(LANES * lanes.ORDERS), np.zeros(LANES * lanes.WORDS, np.uint64)
+    f, g = np.zeros(state.FLOATS), np.zeros(state.INTEGERS, np.uint64)
+    sums, words = np.zeros(LANES * state.ORDERS), np.zeros(LANES * state.WORDS, np.uint64)
     values = np.empty(len(SUMS))
     whole, real = rows
     for first in range(begin, end, WINDOW):
@@ -49,37 +49,37 @@ def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ig
     live = min(LANES, count)
     entered = live
     for lane in range(live):
-        lanes.enter(lane, lane, numbers, integers, table, a, b, f, g, sums)
+        state.enter(lane, lane, numbers, integers, table, a, b, f, g, sums)
     while live:
         wide = min(LANES, -(-live // STEP) * STEP)
         for half in range(2):
-            lanes.advance(half, wide, numbers, f)
+            state.advance(half, wide, numbers, f)
             if integers[BANKED]:
-                lanes.bank_costs(live, numbers, integers, table, f, g, sums, words)
+                spending.bank_costs(live, numbers, integers, table, f, g, sums, words)
             else:
-                lanes.curve_costs(live, wide, numbers, integers, table, f, g)
+                spending.curve_costs(live, wide, numbers, integers, table, f, g)
             if integers[CLOCKED]:
-                lanes.begin_requests(lanes.FINISH_S if half else lanes.LATER_S, half, wide, numbers, f)
+                lanes.begin_requests(state.FINISH_S if half else state.LATER_S, half, wide, numbers, f)
             lanes.excesses(half, wide, numbers, integers, f)
             lanes.difficulties(wide, numbers, integers, table, f)
             lanes.works(wide, numbers, integers, f)
             lanes.solve(half, wide, numbers, integers, f, g)
             if integers[CLOCKED]:
-                lanes.end_requests(lanes.LATER_S if half else lanes.FINISH_S, wide, numbers, f, g)
-        lane = 0 if lanes.step(wide, f, g) else live
+                lanes.end_requests(state.LATER_S if half else state.FINISH_S, wide, numbers, f, g)
+        lane = 0 if state.step(wide, f, g) else live
         while lane < live:
-            if f[lanes.POINT + lane] < f[lanes.POINTS + lane]:
+            if f[state.POINT + lane] < f[state.POINTS + lane]:
                 lane += 1
                 continue
-            lanes.leave(lane, integers, a, b, f, g)
+            state.leave(lane, integers, a, b, f, g)
             if entered < count:
-                lanes.enter(lane, entered, numbers, integers, table, a, b, f, g, sums)
+                state.enter(lane, entered, numbers, integers, table, a, b, f, g, sums)
                 entered += 1
                 lane += 1
             else:
                 live -= 1
                 # The last lane takes its place, and has its own turn here.
-                lanes.move(live, lane, f, g, sums, words)
+                state.move(live, lane, f, g, sums, words)
 
 
 def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:

@@ -1,22 +1,89 @@
 """Puzzles of many identities side by side, by Numba: every stage is one loop over lanes, which LLVM makes vector code.
 
-A lane holds one identity; all lanes take two puzzles at a time, since one Philox block holds the draws of two. Lanes
-live in one array of floats and one of integers at constant offsets, so that LLVM need not ask whether rows overlap.
+Loops are short: the CPU looks ahead at so many operations, and through long chains it would see a round or two. Values
+are chosen, not branched for: a value written back or kept becomes a masked store, which AMD's CPUs do very slowly.
 """
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from powsim_kernels.jit import helper
-from powsim_kernels.ledgers import identities as window
-from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
-from powsim_kernels.pate.vector import bits_of, of_bits
+from powsim_kernels.ledgers.state import (
+    ADDED,
+    ASKED,
+    AT_BITS,
+    AT_EDGES,
+    AT_LOADS,
+    BANDS,
+    BASE_BITS,
+    BATCH,
+    BEGINS_S,
+    BITS,
+    CHANCE,
+    COST,
+    DECAY_RATE,
+    DECAYS,
+    EVERY,
+    EVERY_BITS,
+    EXCESS,
+    EXPECTED_INTERCEPT,
+    EXPECTED_SLOPE,
+    FEWEST_BITS,
+    FORGOTTEN_COST,
+    FORGOTTEN_QUERIES,
+    HASHES,
+    IDENTITY,
+    ISSUED_S,
+    KEY,
+    LATEST,
+    LEAST_BITS,
+    LN_F,
+    LN_N,
+    LN_REST,
+    LN_S,
+    LN_U,
+    LN_V,
+    LOAD_STEP_S,
+    LOADS,
+    MOST_BITS,
+    NONE,
+    NOW,
+    PAIR,
+    PARALLEL,
+    PARTIAL,
+    PER_QUERY,
+    POINT,
+    PRICE_SLOPE,
+    PUZZLES,
+    RATE,
+    REPLICA,
+    REQUEST_EVERY_S,
+    REST_BITS,
+    SECONDS_PER_QUERY,
+    SHORT_BITS,
+    SPENT,
+    START_S,
+    STEPS,
+    SUB_PUZZLES,
+    THINK_S,
+    TRIED,
+    TRIES,
+    TWO_32,
+    TWO_SIDED,
+    VERIFY_S,
+    W0,
+    W1,
+    W2,
+    W3,
+    WHOLE,
+    WORK,
+    N,
+    of_half,
+)
+from powsim_kernels.pate.vector import bits_of
 from powsim_kernels.philox.cpu import HALF, LOW, five, later_keys
-from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import (
     SMALL,
     choose,
@@ -25,221 +92,10 @@ from powsim_kernels.realmath.cpu import (
     fma,
     log1m,
     log1m_small,
-    log2,
     log_joined,
     log_parts,
     nearest,
 )
-
-LANES = 64
-ORDERS = 16
-WORDS = 64  # of the bank's draws, held per lane
-
-# What a lane carries while its identity lives ...
-(QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, FINISH_S, LATER_S) = (
-    i * LANES for i in range(13)
-)
-NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * LANES for i in range(13, 20))
-CARRIED = 20
-# ... and what a puzzle needs.
-N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT, CHANCE, LN_N, LN_F, LN_S = (
-    i * LANES for i in range(20, 35)
-)
-FLOATS = 35 * LANES
-IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
-CARRIED_INTEGERS = 7
-TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(7, 13))
-INTEGERS = 13 * LANES
-
-_NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
-BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
-    _NUMBERS[name]
-    for name in (*("base_bits", "slope", "expected_slope", "expected_intercept", "low", "high", "every", "every_bits"),)
-)
-LOAD_STEP_S, DECAY_RATE, SECONDS_PER_QUERY, BATCH, REQUEST_EVERY_S, THINK_S, VERIFY_S = (
-    _NUMBERS[name]
-    for name in (
-        *("load_step_s", "decay_rate", "seconds_per_query", "batch", "request_every_s", "think_s", "verify_s"),
-    )
-)
-LEAST_COST, GREATEST_COST = _NUMBERS["least_cost"], _NUMBERS["greatest_cost"]
-_INTEGERS = dict(zip(layout.INTEGERS, range(len(layout.INTEGERS)), strict=True))
-KEY, SUB_PUZZLES, PER_QUERY, TWO_SIDED, WHOLE, PARTIAL, TIMED, DECAYS, CLOCKED, PARALLEL, SPREAD, BANKED = (
-    _INTEGERS[name]
-    for name in (
-        *("key", "sub_puzzles", "per_query", "two_sided", "whole", "partial", "timed", "decays", "clocked"),
-        *("parallel", "spread", "banked"),
-    )
-)
-CURVE_POINTS, BANK_ROWS, BANK_ORDERS, BANDS, LOADS = (
-    _INTEGERS[name] for name in ("points", "bank_rows", "orders", "bands", "loads")
-)
-AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
-    _INTEGERS[name] for name in ("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads")
-)
-CURVE_COLUMNS = len(layout.CURVE_COLUMNS)
-PER_DRIFT_UNIT, FEWEST_BITS = layout.PER_DRIFT_UNIT, layout.FEWEST_BITS
-TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
-NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
-INFINITE, TWO_32 = math.inf, 2.0**32
-SHORT_BITS = 46.0
-"""Up to this difficulty draws, 36.74 times the work at most, stay below 2^52."""
-
-
-@helper
-def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
-    """Put identity `i` of the window into a lane."""
-    f[QUERIES + lane], f[RATE + lane] = a[window.QUERIES + i], a[window.RATE + i]
-    f[SHIFT + lane], f[DRIFT + lane], f[START_S + lane] = (
-        a[window.SHIFT + i],
-        a[window.DRIFT + i],
-        a[window.START_S + i],
-    )
-    every = numbers[EVERY]
-    points = np.ceil(f[QUERIES + lane] / every)
-    f[POINTS + lane] = points
-    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[LATER_S + lane] = 0.0
-    f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[ISSUED_S + lane] = 0.0
-    f[COST + lane] = 0.0
-    if integers[PER_QUERY]:
-        f[REST_BITS + lane] = log2(f[QUERIES + lane] - (points - 1.0) * every)
-    g[IDENTITY + lane], g[REPLICA + lane], g[ROW + lane] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(i)
-    g[HASHES + lane] = g[STEPS + lane] = g[PAIR + lane] = NONE
-    if integers[BANKED]:
-        for order in range(ORDERS):
-            sums[lane * ORDERS + order] = 0.0
-    else:
-        _segment(lane, 0, integers, table, f, g)
-
-
-@helper
-def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
-    """Write what became of a lane's identity to the window."""
-    i = np.int64(g[ROW + lane])
-    a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
-    odd = f[POINT + lane] > f[POINTS + lane]  # the second of its last two requests was none
-    a[window.FINISH_S + i] = f[FINISH_S + lane] if odd else f[LATER_S + lane]
-    b[window.HASHES + i] = g[HASHES + lane]
-    b[window.STEPS + i] = g[STEPS + lane] if integers[PARALLEL] else g[HASHES + lane]
-
-
-@helper
-def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
-    """Move the identity of one lane to another."""
-    for row in range(CARRIED):
-        f[row * LANES + lane] = f[row * LANES + source]
-    for row in range(CARRIED_INTEGERS):
-        g[row * LANES + lane] = g[row * LANES + source]
-    for order in range(ORDERS):
-        sums[lane * ORDERS + order] = sums[source * ORDERS + order]
-    for word in range(WORDS):
-        words[lane * WORDS + word] = words[source * WORDS + word]
-
-
-@helper
-def _segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
-    """Let a lane read the curve from point `row` on."""
-    at = np.int64(integers[AT_CURVE]) + row * CURVE_COLUMNS
-    last = row + 1 == np.int64(integers[CURVE_POINTS])
-    g[SEGMENT + lane] = np.uint64(row)
-    f[X + lane], f[Y + lane], f[SLOPE + lane] = table[at], table[at + 1], table[at + 2]
-    f[NEXT + lane] = INFINITE if last else table[at + CURVE_COLUMNS]
-
-
-@helper
-def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
-    """Set the queries before and after the next puzzle of every lane; lanes at their end stand for none."""
-    every = numbers[EVERY]
-    for i in range(count):
-        before, n = (f[POINT + i] + half) * every, (f[POINT + i] + half + 1.0) * every
-        before = choose(before < f[QUERIES + i], before, f[QUERIES + i])
-        n = choose(n < f[QUERIES + i], n, f[QUERIES + i])
-        f[N + i], f[ASKED + i] = n, n - before
-
-
-@helper
-def step(count, f, g):  # type: ignore[no-untyped-def]
-    """Go on to the next two puzzles of every lane; return how many lanes have none left."""
-    ended = 0
-    for i in range(count):
-        f[POINT + i] += 2.0
-        g[PAIR + i] += ONE
-        ended += choose(f[POINT + i] < f[POINTS + i], 0, 1)
-    return ended
-
-
-@helper
-def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
-    """Set every lane's cost by the curve."""
-    beyond = 0
-    for i in range(count):
-        beyond += choose(f[N + i] >= f[NEXT + i], 1, 0)
-    if beyond:
-        for i in range(live):
-            if f[N + i] >= f[NEXT + i]:
-                row = np.int64(g[SEGMENT + i])
-                while f[N + i] >= f[NEXT + i]:
-                    row += 1
-                    _segment(i, row, integers, table, f, g)
-    if integers[SPREAD]:
-        least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
-        for i in range(count):
-            n = f[N + i]
-            cost = (f[SLOPE + i] * (n - f[X + i]) + f[Y + i]) * (f[SHIFT + i] + f[DRIFT + i] * (n * PER_DRIFT_UNIT))
-            cost = choose(cost > least * n, cost, least * n)
-            cost = choose(cost < greatest * n, cost, greatest * n)
-            f[SPENT + i] = choose(cost > f[COST + i], cost, f[COST + i])
-    else:
-        for i in range(count):
-            f[SPENT + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
-
-
-@helper
-def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
-    """Draw the words of 64 queries of a lane."""
-    who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(query) // np.uint64(4)
-    for i in range(WORDS // 4):
-        w0, w1, w2, w3 = block((first + np.uint64(i)) & LOW, COST_STREAM, who & LOW, which & LOW, key)
-        at = lane * WORDS + i
-        words[at], words[at + 16], words[at + 32], words[at + 48] = w0, w1, w2, w3
-
-
-@helper
-def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
-    """Add the costs of every lane's queries, one by one."""
-    rows, orders, at = integers[BANK_ROWS], np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
-    extra, spread = np.int64(integers[AT_SURCHARGE]), integers[SPREAD]
-    plain = not orders and not spread
-    least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
-    for i in range(count):
-        n, asked = np.int64(f[N + i]), np.int64(f[ASKED + i])
-        total = f[COST + i]
-        for query in range(n - asked, n):
-            place = query & (WORDS - 1)
-            if place == 0:
-                _fill(i, query, integers[KEY], g, words)
-            chosen = np.int64((words[i * WORDS + (place & 3) * 16 + (place >> 2)] * rows) >> HALF)
-            if plain:
-                total += table[at + chosen]
-                continue
-            factor = 1.0
-            if spread:
-                factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query + 1) * PER_DRIFT_UNIT)
-                factor = choose(factor > 0.0, factor, 0.0)
-            if orders:
-                for order in range(orders):
-                    sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
-            else:
-                cost = table[at + chosen] * factor
-                cost = choose(cost > least, cost, least)
-                total += choose(cost < greatest, cost, greatest)
-        if orders:
-            total = INFINITE
-            for order in range(orders):
-                eps = sums[i * ORDERS + order] + table[extra + order]
-                total = choose(eps < total, eps, total)
-            total = choose(total > 0.0, total, 0.0)
-        f[SPENT + i] = total
 
 
 @helper
@@ -411,9 +267,3 @@ def end_requests(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
         solve_s = fma(upper, TWO_32, of_half(g[TRIED + i] & LOW)) / f[RATE + i]
         busy_s = (f[ASKED + i] * per_query + solve_s) + choose(f[NOW + i] > 0.0, verify, 0.0)
         f[row + i] = f[BEGINS_S + i] + busy_s
-
-
-@helper
-def of_half(word):  # type: ignore[no-untyped-def]
-    """Return a 32-bit number as a double."""
-    return of_bits(np.int64(word) | TWO_52_BITS) - TWO_52

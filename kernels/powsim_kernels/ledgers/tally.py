@@ -7,7 +7,7 @@ import numpy as np
 from powsim_kernels.jit import helper
 from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
-from powsim_kernels.ledgers.lanes import of_half
+from powsim_kernels.ledgers.state import of_half
 from powsim_kernels.ledgers.totals import CELLS, LOWEST, SUB_BITS
 from powsim_kernels.pate.vector import bits_of
 from powsim_kernels.philox.cpu import HALF, LOW
