@@ -57,6 +57,8 @@ SHOWN = (
     "ready_s",
     "rate",
     "times_scipy",
+    "times_peer",
+    "share_of_bandwidth",
     "cpu_ns_per_row",
     "times_one_order",
     "times_simpy",

@@ -32,10 +32,16 @@ def jit(function: Callable[..., Any]) -> Any:
 
 
 def helper(function: Callable[..., Any]) -> Any:
-    """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller."""
-    return njit(nogil=True, error_model="numpy")(function)
+    """Return `function` compiled to be inlined into a `jit` kernel by LLVM; it is cached with its caller.
 
-
-def inline(function: Callable[..., Any]) -> Any:
-    """Return `function` compiled to be inlined wherever it is called, so that loops over it can become vector code."""
+    LLVM's own judgement leaves a call with two dozen arguments on the stack where an array goes in.
+    """
     return njit(nogil=True, error_model="numpy", forceinline=True)(function)
+
+
+def stage(function: Callable[..., Any]) -> Any:
+    """Return `function` compiled for `jit` kernels to call, inlined only where LLVM thinks it worth while.
+
+    For functions of many loops: inlined by force they would make the kernel take a minute to compile.
+    """
+    return njit(nogil=True, error_model="numpy")(function)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from powsim.engine import simulate as simulate
     from powsim.ledger import Ledger as Ledger
     from powsim.ledger import Service as Service
+    from powsim.monitor import Monitor as Monitor
     from powsim.policy import Policy as Policy
     from powsim.scenario import Scenario as Scenario
     from powsim.scenario import load_scenario as load_scenario
@@ -34,6 +35,7 @@ _HOME = {
     "Device": "devices",
     "GroupSummary": "summary",
     "Ledger": "ledger",
+    "Monitor": "monitor",
     "Policy": "policy",
     "Result": "engine",
     "Scenario": "scenario",

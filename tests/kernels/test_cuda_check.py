@@ -13,7 +13,7 @@ import pytest
 
 from nogpu.fake_cupy import Machine
 from nogpu.machine import install
-from powsim_kernels.check import measure
+from powsim_kernels.check import measure, pate
 from powsim_kernels.check.__main__ import main
 from powsim_kernels.check.answers import answers
 from powsim_kernels.check.counted import COUNTED, clocks
@@ -56,8 +56,8 @@ def imagined_nvml(machine: Machine, watts: float = 700.0, deaf: tuple[str, ...] 
 
 
 def clock(options: tuple[str, ...]) -> float:
-    """Return what a launch takes by the device's clock: a search 20 ms, anything else nothing."""
-    return 0.02 if any(option.startswith("-DNW") for option in options) else 0.0
+    """Return what a launch takes by the device's clock: a search 20 ms, anything else next to nothing."""
+    return 0.02 if any(option.startswith("-DNW") for option in options) else 1e-6
 
 
 @pytest.fixture
@@ -93,7 +93,12 @@ def test_a_check_writes_one_file_that_answers_the_checklist(
         assert row["share_of_counted"] == pytest.approx(row["counted_clocks_per_hash"] / row["clocks_per_hash"])
         assert row["j_per_gh"] == pytest.approx(0.02 * 700 / row["hashes"] * 1e9, rel=0.01)
     assert [(row["bits"], row["puzzles"], row["wrong"]) for row in found["batches"]["rows"]] == [(4, 40, 0), (8, 8, 0)]
-    assert {question[0] for question in found["answers"]} == set("12345678")
+    assert {question[0] for question in found["answers"]} == set("123456789")
+    assert found["pate"]["wrong"] == []
+    assert [row["name"] for row in found["pate"]["rows"]] == [case.name for case in pate.CASES]
+    assert found["pate"]["copy_bytes_per_s"] == pytest.approx(2 * 2**16 / 1e-6)
+    for row in found["pate"]["rows"]:
+        assert row["rows_per_s"] == pytest.approx(row["rows"] / row["seconds"])
     assert "wrote" in capsys.readouterr().out
 
 

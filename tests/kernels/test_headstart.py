@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,19 @@ def numbers(*values: int) -> np.ndarray:
 @pytest.fixture
 def slow() -> Slow:
     return Slow()
+
+
+def forget() -> None:
+    """Drop the compiled code that this process has loaded."""
+    for load in (cpu.kernel, kernel.searcher, absorb._compiled):
+        load.cache_clear()
+
+
+@pytest.fixture
+def fresh() -> Iterator[None]:
+    forget()
+    yield
+    forget()
 
 
 def ask(twin: cpu.Twin, challenges: list[bytes], bits: float, count: int) -> list[int]:
@@ -142,27 +156,23 @@ def test_a_kernel_that_cannot_be_compiled_is_told_and_does_not_go_on_for_ever() 
     assert time.perf_counter() - began < 5
 
 
-def test_wrong_code_never_mines(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_code_never_mines(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(*arguments: object) -> None:
         """Find nothing, whatever there is."""
 
     monkeypatch.setattr(kernel, "searcher", lambda *_: blind)
-    cpu.kernel.cache_clear()
     name = cpu.paths()[0]
     with pytest.raises(BackendUnavailable, match=rf"'{name}' failed its self-test: nonce \d+ came out, not \d+: its"):
         mine(b"", 1, backend=name)
-    cpu.kernel.cache_clear()
 
 
-def test_wrong_midstates_never_mine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrong_midstates_never_mine(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def blind(*arguments: object) -> None:
         """Absorb nothing."""
 
     monkeypatch.setattr(native, "load", lambda *_: blind)
-    absorb._compiled.cache_clear()
     with pytest.raises(BackendUnavailable, match=r"failed its self-test: wrong midstates .* remove .*native"):
         mine(bytes(64 * 40), 1, backend=cpu.paths()[0])
-    absorb._compiled.cache_clear()
 
 
 def test_a_cpu_without_any_path_names_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,15 +183,11 @@ def test_a_cpu_without_any_path_names_the_reference(monkeypatch: pytest.MonkeyPa
         self_test("cpu")
 
 
-def test_code_that_llvm_refuses_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_code_that_llvm_refuses_is_unavailable(fresh: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel, "build", lambda *_: "no IR")
     monkeypatch.setattr(native, "kept", lambda *_: None)
-    cpu.kernel.cache_clear()
-    kernel.searcher.cache_clear()
     with pytest.raises(BackendUnavailable, match=r"LLVM could not compile it .* use backend='reference'"):
         mine(b"", 1, backend=cpu.paths()[0])
-    cpu.kernel.cache_clear()
-    kernel.searcher.cache_clear()
 
 
 COLD = """
@@ -214,7 +220,7 @@ def test_the_first_puzzle_is_solved_at_once_and_kernels_are_soon_ready(tmp_path:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folders.cache_folder.cache_clear()
     yield tmp_path
@@ -239,11 +245,7 @@ def test_a_cache_that_cannot_be_written_costs_time_only(folder: Path) -> None:
     (folder / "powsim").write_text("a file where the folder should be")
     folders.keep("native", "code", b"x")
     assert folders.kept("native", "code") is None
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
     assert mine(b"x", 3, backend=cpu.paths()[0]).nonce.tolist() == [lowest(b"x", 3)]
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
 
 
 def test_kept_code_answers_to_its_own_name_only(folder: Path) -> None:
@@ -265,22 +267,15 @@ def test_a_user_without_a_home_mines_and_keeps_nothing(folder: Path, monkeypatch
     assert folders.cache_folder("native") is None
     folders.keep("native", "code", b"x")
     assert folders.kept("native", "code") is None
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
     assert mine(b"x", 3, backend=cpu.paths()[0]).nonce.tolist() == [lowest(b"x", 3)]
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
 
 
 def test_damaged_machine_code_is_compiled_again(folder: Path) -> None:
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
     name = cpu.paths()[0]
     assert mine(b"x", 3, backend=name).nonce.tolist() == [lowest(b"x", 3)]
     files = list(folder.rglob("native/*/*"))
     assert files
     for file in files:
         file.write_bytes(file.read_bytes()[:-100])
-    kernel.searcher.cache_clear()
-    cpu.kernel.cache_clear()
+    forget()
     assert mine(b"x", 3, backend=name).nonce.tolist() == [lowest(b"x", 3)]

@@ -8,10 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from nogpu.machine import imagined, install
 from oracles import pate_vectors, screening, vectors
 from powsim_kernels import OrderGridWarning, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.pate.plan import OFFERED
 
+__all__ = ["imagined", "install"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("imagined")
 both = pytest.mark.parametrize("backend", OFFERED)
 CASES = pate_vectors()
 case_by_case = pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['id']}-{case['kind']}")

@@ -10,9 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nogpu.machine import imagined, install
 from powsim_kernels import BackendUnavailable, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.pate.plan import OFFERED
 
+__all__ = ["imagined", "install"]  # fixtures
+
+pytestmark = pytest.mark.usefixtures("imagined")
 both = pytest.mark.parametrize("backend", OFFERED)
 ORDERS = [1.01, 1.5, 2, 3, 5, 9, 20, 64]
 FEW = settings(max_examples=40, deadline=None, derandomize=True)

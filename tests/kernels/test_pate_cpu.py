@@ -11,7 +11,7 @@ import pytest
 from mpmath import mp, mpf
 
 from powsim_kernels import PatePlan, default_orders
-from powsim_kernels.pate import cpu, vector
+from powsim_kernels.pate import accountant, cpu, curves, vector
 from powsim_kernels.pate.conversion import surcharge
 
 
@@ -139,6 +139,98 @@ def test_totals_take_little_memory_whatever_the_rows() -> None:
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert most < 10e6
+
+
+@pytest.mark.parametrize(("teachers", "sigma"), [(250, 40.0), (300, 2.0), (50, 0.5), (20, 0.3), (5000, 300.0)])
+@pytest.mark.parametrize("clip", [True, False])
+def test_cells_full_of_rows_are_inside_the_rule(teachers: int, sigma: float, clip: bool) -> None:
+    votes = mixed(60, teachers, 6)
+    grid = 1.0 + np.geomspace(1e-4, 3e3, 70)  # more than one table of orders
+    its, truth = (PatePlan(teachers, 6, sigma, grid, clip=clip, backend=name) for name in ("cpu", "reference"))
+    many = np.repeat(votes, 40, axis=0)
+    lnq, alone = its.logq(many), its.rdp(votes)
+    where = np.empty(len(many), np.int32)
+    curves._place(lnq, cpu.tools(its).cells, where, np.empty(len(many)), 0, len(many))
+    assert len(curves._choose(where, cpu.tools(its).cells, cpu.tools(its).answer)) > 3
+    found, rows = its.rdp(many).reshape(60, 40, -1), truth.rdp(votes)
+    assert np.array_equal(found[:, 0], found[:, -1])
+    scale = 2e-15 * (1 - truth.logq(votes))[:, None]
+    assert np.all(np.abs(found[:, 0] - rows) <= scale * rows + 1e-290)
+    assert np.all(np.abs(alone - rows) <= scale * rows + 1e-290)
+
+
+def test_rows_beyond_the_cells_and_rows_that_cannot_be_votes_are_priced_alone() -> None:
+    votes = np.array([[400, 0], [399, 1], [220, 180], [200, 200], [9, -1]], np.int16)
+    its = PatePlan(400, 2, 1.0, [2, 8, 200], backend="cpu", check=False)
+    alone, many = its.rdp(votes), its.rdp(np.repeat(votes, 300, axis=0)).reshape(5, 300, 3)
+    assert np.isnan(alone[4]).all()
+    assert np.isnan(many[4]).all()
+    assert not np.isnan(many[:4]).any()
+    np.testing.assert_allclose(many[:4, 7], alone[:4], rtol=1e-12, atol=1e-290)
+
+
+@pytest.mark.parametrize("clip", [True, False])
+def test_pruned_orders_leave_running_eps_under_a_threshold_as_it_was(clip: bool) -> None:
+    votes = mixed(5000, 300, 10)
+    its = PatePlan(300, 10, 12.0, threshold=180, sigma1=60, clip=clip, backend="cpu")
+    extra = surcharge(its.grid, 1e-6, "classic")
+    spent = np.cumsum(its.rdp(votes), axis=0)
+    eps = its.running_eps(votes, 1e-6, conversion="classic")
+    np.testing.assert_allclose(eps, (spent + extra).min(axis=1), rtol=1e-12)
+    # Counts that the table of the threshold does not hold end the pruning, and nothing else.
+    soft = votes.astype(np.float64)
+    soft[4000:] *= 0.999
+    spent = np.cumsum(its.rdp(soft), axis=0)
+    for rows in (64, 5000):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(accountant, "ROWS", rows)
+            eps = its.running_eps(soft, 1e-6, conversion="classic")
+        np.testing.assert_allclose(eps, (spent + extra).min(axis=1), rtol=1e-12)
+
+
+def test_running_eps_does_not_depend_on_the_pieces_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    votes, groups = mixed(3000, 300, 10), np.arange(3000) % 7
+    its = PatePlan(300, 10, 28.0, backend="cpu")
+    whole, grouped = its.running_eps(votes, 1e-6), its.running_eps(votes, 1e-6, groups=groups)
+    monkeypatch.setattr(accountant, "ROWS", 77)
+    np.testing.assert_allclose(its.running_eps(votes, 1e-6), whole, rtol=1e-12)
+    np.testing.assert_allclose(its.running_eps(votes, 1e-6, groups=groups), grouped, rtol=1e-12)
+    np.testing.assert_allclose(grouped[groups == 3], its.running_eps(votes[groups == 3], 1e-6), rtol=1e-12)
+    bad = votes.copy()
+    bad[2345, 3] = -1
+    with pytest.raises(ValueError, match=r"votes\[2345\] = "):
+        its.running_eps(bad, 1e-6)
+
+
+@pytest.mark.parametrize("scale", [0.001, 0.5, 3.0, 40.0])
+def test_laplace_costs_equal_the_specification(scale: float) -> None:
+    votes = mixed(120, 200, 4)
+    grid = 1.0 + np.geomspace(1e-4, 1e4, 40)
+    its, truth = (PatePlan(200, 4, scale, grid, mechanism="lnmax", backend=name) for name in ("cpu", "reference"))
+    limit = 2e-15 * (1 - truth.logq(votes))[:, None]
+    rows = truth.rdp(votes)
+    assert np.all(np.abs(its.rdp(votes) - rows) <= limit * rows + 1e-290)
+
+
+@pytest.mark.parametrize("work", ["rdp", "running_eps", "groups", "eps"])
+def test_no_result_takes_much_more_memory_than_itself(work: str) -> None:
+    votes = mixed(40_000, 250, 10).astype(np.int16)
+    votes = np.concatenate([votes] * 10)
+    its = PatePlan(250, 10, 20.0, np.arange(2.0, 12.0), threads=1, backend="cpu")
+    out, groups = np.empty((len(votes), 10)), np.arange(len(votes)) % 50
+    calls = {
+        "rdp": lambda rows: its.rdp(rows, out=out[: len(rows)]),
+        "running_eps": lambda rows: its.running_eps(rows, 1e-5),
+        "groups": lambda rows: its.total(rows, groups=groups[: len(rows)]),
+        "eps": lambda rows: its.eps(rows, 1e-5),
+    }
+    calls[work](votes[:2000])
+    tracemalloc.start()
+    found = calls[work](votes)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    own = {"rdp": 0, "groups": 0}.get(work, 16 * len(votes) if work == "eps" else found.nbytes)
+    assert most - own < 10e6
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def build(code: str, options: tuple[str, ...], lanes: int) -> ctypes.CDLL:
         "#pragma unroll\n", "#pragma GCC unroll 64\n"
     )
     macros = tuple(option for option in options if option.startswith("-D"))
+    macros += ("-DSHARED_MEMORY",) if "POOL(" in code or "__shared__" in code else ()
     command = [compiler(), *FLAGS, *macros, f"-DLANES={lanes}", "-include", str(HEADER)]
     digest = hashlib.sha256("\0".join([code, *command, HEADER.read_text()]).encode()).hexdigest()[:24]
     folder = Path(tempfile.gettempdir()) / f"powsim-host-{os.getuid()}"
@@ -55,7 +56,13 @@ def build(code: str, options: tuple[str, ...], lanes: int) -> ctypes.CDLL:
 
 
 def launch(
-    library: ctypes.CDLL, kernel: str, grid: int, block: int, arguments: tuple[object, ...], seed: int = 0
+    library: ctypes.CDLL,
+    kernel: str,
+    grid: int,
+    block: int,
+    arguments: tuple[object, ...],
+    seed: int = 0,
+    shared: int = 0,
 ) -> None:
     """Run a kernel to its end; arrays go by address. Raises RuntimeError for what would go wrong on a device."""
     slots = (ctypes.c_uint64 * SLOTS)()
@@ -63,6 +70,6 @@ def launch(
         slots[i] = argument.ctypes.data if isinstance(argument, np.ndarray) else int(argument)  # type: ignore[call-overload]
     pointer = ctypes.cast(getattr(library, kernel), ctypes.c_void_p)
     with lock:  # the fibers' scheduler is one
-        fault = library.host_launch(pointer, grid, block, ctypes.c_uint64(seed), slots)
+        fault = library.host_launch(pointer, grid, block, shared, ctypes.c_uint64(seed), slots)
     if fault is not None:
         raise RuntimeError(fault.decode())

@@ -12,20 +12,25 @@ from types import ModuleType
 import pytest
 
 from nogpu.fake_cupy import Machine
+from powsim_kernels import why_not
+from powsim_kernels.pate import choice
 from powsim_kernels.sha256 import contract, tune
 from powsim_kernels.sha256.variants import DEFAULT
 
 TWIN = "powsim_kernels.sha256.cuda"
+TWINS = (TWIN, "powsim_kernels.pate.cuda", "powsim_kernels.cuda")
 
 
 def forget() -> None:
     """Drop what was learnt of the machine, the twin on it included."""
     contract._twin.cache_clear()
     contract._cuda_fault.cache_clear()
-    sys.modules.pop(TWIN, None)
-    package = sys.modules["powsim_kernels.sha256"]
-    if hasattr(package, "cuda"):
-        del package.cuda
+    choice._cuda_fault.cache_clear()
+    for name in TWINS:
+        sys.modules.pop(name, None)
+        package = sys.modules[name.rpartition(".")[0]]
+        if hasattr(package, "cuda"):
+            del package.cuda
 
 
 @pytest.fixture
@@ -52,3 +57,13 @@ def cuda(install: Callable[..., Machine]) -> ModuleType:
     """Return the module of the CUDA twin on a machine with one GPU."""
     install()
     return importlib.import_module(TWIN)
+
+
+@pytest.fixture
+def imagined(request: pytest.FixtureRequest) -> Machine | None:
+    """Put a machine with one imagined GPU in place for tests of the twin "cuda", where this one has no GPU."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is None or callspec.params.get("backend") != "cuda" or why_not("cuda") is None:
+        return None
+    machine: Machine = request.getfixturevalue("install")()
+    return machine

@@ -22,8 +22,8 @@ def compiled(code: str, options: tuple[str, ...], architecture: str) -> bytes:
     assert int(error) == 0, error
     given = [option.encode() for option in (*options, *CUPY_ADDS, f"--gpu-architecture={architecture}")]
     (error,) = nvrtc.nvrtcCompileProgram(program, len(given), given)
-    # NVRTC writes into these bytes. Python has one object for each single byte: an empty log's end written into b" " made
-    # every space of the process a zero. So they are never of length 1.
+    # NVRTC writes into these bytes. Python keeps one object for each single byte: the end of an empty log, written into
+    # b" ", made every space of the process a zero. So they are never of length 1.
     log = bytes(nvrtc.nvrtcGetProgramLogSize(program)[1] + 1)
     nvrtc.nvrtcGetProgramLog(program, log)
     assert int(error) == 0, log.decode()

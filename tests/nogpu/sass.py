@@ -80,17 +80,24 @@ def hot_loop(listing: list[tuple[int, str]]) -> list[str]:
     return min((loop for loop in loops if len(loop) >= LEAST_LOOP), key=len)
 
 
+def usage(cubin: bytes, folder: Path, function: str) -> tuple[Counter[str], int, int]:
+    """Return (instructions by name, registers, bytes of stack) of a whole kernel."""
+    ops = Counter(name(instruction) for _, instruction in instructions(dump(cubin, folder, "-sass"), function))
+    found = re.search(rf"Function {function}:\s+REG:(\d+) STACK:(\d+)", dump(cubin, folder, "-res-usage"))
+    assert found is not None
+    return ops, int(found[1]), int(found[2])
+
+
 def count(cubin: bytes, folder: Path, function: str = "mine_tiles") -> Counts:
     """Return the counts of the loop that tries nonces."""
     listing = instructions(dump(cubin, folder, "-sass"), function)
     ops = Counter(name(instruction) for instruction in hot_loop(listing))
-    usage = re.search(rf"Function {function}:\s+REG:(\d+) STACK:(\d+)", dump(cubin, folder, "-res-usage"))
-    assert usage is not None
+    _, registers, stack = usage(cubin, folder, function)
     return Counts(
         loop=sum(ops.values()),
         alu=sum(n for op, n in ops.items() if ALU.fullmatch(op)),
         fma=sum(n * (2 if ".HI" in op or ".WIDE" in op else 1) for op, n in ops.items() if op.split(".")[0] == "IMAD"),
         local=sum(n for op, n in ops.items() if op.startswith(("LDL", "STL"))),
-        registers=int(usage[1]),
-        stack=int(usage[2]),
+        registers=registers,
+        stack=stack,
     )

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from powsim.bench import machine, saving, target
+from powsim import target
+from powsim.bench import machine, saving
 from powsim.bench.machine import Machine, cpu_model, gpu_models
 from powsim.bench.measuring import Spread
 from powsim.bench.nearest import CLASSES, assumed_watts, by_model, by_rate

@@ -114,3 +114,28 @@ def test_what_was_measured_is_saved_on_a_full_stdout(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "No space left" in done.stderr
     assert (tmp_path / "x.toml").exists()
+
+
+CALLED_BACK = """
+import ctypes, os, signal, sys
+from powsim.cli import main, mining
+
+@ctypes.CFUNCTYPE(None)
+def callback():
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        pass
+
+def swallows(*arguments, cancel, **named):
+    callback()
+    assert cancel.is_set()
+
+mining.mine_puzzles = swallows
+sys.argv = ["powsim", "mine", "abc", "--bits", "8"]
+main()
+"""
+
+
+def test_a_signal_inside_a_callback_of_c_code_is_not_printed() -> None:
+    done = subprocess.run([sys.executable, "-c", CALLED_BACK], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, "interrupted; nothing half-written is left")

@@ -48,11 +48,21 @@ def answers(found: dict[str, Any]) -> dict[str, object]:
     elif rows:
         result["7 energy"] = "not told: NVML is absent (pip install nvidia-ml-py) or the device does not count joules"
     result["8 sampler"] = "has no CUDA twin"
+    if "rows" in found.get("pate", {}):
+        wrong, copied = found["pate"]["wrong"], found["pate"]["copy_bytes_per_s"]
+        result["9 is every PATE answer right"] = "yes" if not wrong else f"no: {', '.join(wrong)}"
+        for row in found["pate"]["rows"]:
+            result[f"9 PATE {row['name']}"] = (
+                f"{row['rows_per_s'] / 1e9:.3g} G rows/s, {row['share_of_copy']:.0%} of the {copied / 1e12:.3g} TB/s "
+                "that a copy moves"
+            )
     return result
 
 
 def all_right(found: dict[str, Any]) -> bool:
     """Return whether every section ran and no answer was wrong."""
     if any("error" in section for section in found.values() if isinstance(section, dict)):
+        return False
+    if found["pate"]["wrong"]:
         return False
     return not found["correctness"]["wrong"] and not any(row["wrong"] for row in found["batches"]["rows"])

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from powsim_kernels.check.counted import clocks
+from powsim_kernels.check.pate import pate
 from powsim_kernels.sha256 import contract, nvml, target_limit, tune
 from powsim_kernels.sha256.variants import VARIANTS, source_digest
 
@@ -50,10 +51,15 @@ class Effort:
     batches: tuple[tuple[int, int], ...]
     lengths: tuple[int, ...]  # challenges of the correctness section
     messages: int
+    rows: int  # histograms of the largest PATE case
+    copy_bytes: int
+    repeats: int
+    classes: tuple[int, ...]  # of the PATE answers that are checked
 
 
-FULL = Effort(1.0, 200, WORDS, BATCHES, tuple(n for n in range(192) if n % 64 <= 47), 1_000_000)
-QUICK = Effort(0.01, 1, (12,), ((4, 40), (8, 8)), (44, 47, 31, 95), 500)
+LENGTHS = tuple(n for n in range(192) if n % 64 <= 47)
+FULL = Effort(1.0, 200, WORDS, BATCHES, LENGTHS, 1_000_000, 1 << 26, 1 << 30, 5, (10, 40, 2, 32, 33, 100, 300))
+QUICK = Effort(0.01, 1, (12,), ((4, 40), (8, 8)), (44, 47, 31, 95), 500, 6000, 1 << 16, 1, (10, 40))
 
 
 def challenge_of(word: int) -> bytes:
@@ -204,4 +210,5 @@ SECTIONS: dict[str, Callable[[Any, Effort], dict[str, object]]] = {
     "rates": rates,
     "messages": messages,
     "batches": batches,
+    "pate": pate,
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import helper, inline
+from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers import layout
 from powsim_kernels.pate.vector import of_bits
 from powsim_kernels.philox.cpu import LOW
@@ -36,7 +36,7 @@ S_VOLUME, S_DEVICE, S_RATE, S_SHIFT, S_DRIFT, S_START = (np.uint64(stream) for s
 NONE, ELEVEN, ONE = np.uint64(0), np.uint64(11), np.uint64(1)
 
 
-@inline
+@helper
 def uniform_of(low, high):  # type: ignore[no-untyped-def]
     """Return the number in (0, 1] of two words; every step is exact, and none needs a conversion of 64-bit integers."""
     upper = of_bits(np.int64(high) | TWO_52_BITS) - TWO_52
@@ -44,7 +44,7 @@ def uniform_of(low, high):  # type: ignore[no-untyped-def]
     return upper * 2.0**-32 + lower * 2.0**-53
 
 
-@helper
+@stage
 def _uniforms(row, stream, key, mask, count, f, g):  # type: ignore[no-untyped-def]
     """Fill a row with the numbers of a stream; `mask` takes the identity out where a repetition shares its draw."""
     for i in range(count):
@@ -52,7 +52,7 @@ def _uniforms(row, stream, key, mask, count, f, g):  # type: ignore[no-untyped-d
         f[row + i] = uniform_of(low, high)
 
 
-@helper
+@stage
 def _normals(row, stream, key, count, f, g):  # type: ignore[no-untyped-def]
     """Fill a row with standard normal numbers of a stream."""
     _uniforms(row, stream, key, LOW, count, f, g)
@@ -61,7 +61,7 @@ def _normals(row, stream, key, count, f, g):  # type: ignore[no-untyped-def]
         f[row + i] = normal_quantile(choose(centred < 1.0 - 2.0**-53, centred, 1.0 - 2.0**-53))
 
 
-@helper
+@stage
 def draw(numbers, integers, table, first, count, f, g):  # type: ignore[no-untyped-def]
     """Fill the drawn rows of a window with identities first, first + 1, ..."""
     key, accounts = integers[KEY], np.int64(integers[ACCOUNTS])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import helper
+from powsim_kernels.jit import stage
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
 from powsim_kernels.ledgers.state import (
     ADDED,
@@ -98,7 +98,7 @@ from powsim_kernels.realmath.cpu import (
 )
 
 
-@helper
+@stage
 def begin_requests(row, half, count, numbers, f):  # type: ignore[no-untyped-def]
     """Set when every lane's request begins: when it has arrived and the one before it is done and thought about."""
     batch, pause, think = numbers[BATCH], numbers[REQUEST_EVERY_S], numbers[THINK_S]
@@ -108,7 +108,7 @@ def begin_requests(row, half, count, numbers, f):  # type: ignore[no-untyped-def
         f[BEGINS_S + i] = choose(arrival > ready, arrival, ready)
 
 
-@helper
+@stage
 def excesses(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
     """Set how far every lane's ledger is above the expected line."""
     slope, intercept, both = numbers[EXPECTED_SLOPE], numbers[EXPECTED_INTERCEPT], integers[TWO_SIDED] > NONE
@@ -128,7 +128,7 @@ def excesses(half, count, numbers, integers, f):  # type: ignore[no-untyped-def]
             f[EXCESS + i] = choose(both, abs(x), choose(x > 0.0, x, 0.0))
 
 
-@helper
+@stage
 def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped-def]
     """Set the bits that are asked of every lane."""
     base, slope, every, full = numbers[BASE_BITS], numbers[PRICE_SLOPE], numbers[EVERY], numbers[EVERY_BITS]
@@ -158,7 +158,7 @@ def difficulties(count, numbers, integers, table, f):  # type: ignore[no-untyped
             f[BITS + i] = f[BITS + i] + table[at + np.int64(choose(turn < TWO_52, turn, TWO_52)) % loads]
 
 
-@helper
+@stage
 def works(count, numbers, integers, f):  # type: ignore[no-untyped-def]
     """Set the expected hashes of every lane's puzzle, 0 for none, and ln(1 - chance) of a hash at a sub-puzzle."""
     fewest, most, whole = numbers[LEAST_BITS], numbers[MOST_BITS], integers[WHOLE] > NONE
@@ -186,7 +186,7 @@ def works(count, numbers, integers, f):  # type: ignore[no-untyped-def]
             f[LN_REST + i] = log1m(f[CHANCE + i])
 
 
-@helper
+@stage
 def _logarithm(row, count, f):  # type: ignore[no-untyped-def]
     """Set a row to the logarithms of its numbers."""
     for i in range(count):
@@ -195,7 +195,7 @@ def _logarithm(row, count, f):  # type: ignore[no-untyped-def]
         f[row + i] = log_joined(f[LN_N + i], f[LN_F + i], f[LN_S + i])
 
 
-@helper
+@stage
 def logarithms(number, count, integers, f, g):  # type: ignore[no-untyped-def]
     """Set ln u of both draws in block `number` of every lane's pair of puzzles."""
     key, pieces, more = integers[KEY], integers[SUB_PUZZLES], np.uint64(number)
@@ -212,7 +212,7 @@ def logarithms(number, count, integers, f, g):  # type: ignore[no-untyped-def]
     _logarithm(LN_V, count, f)
 
 
-@helper
+@stage
 def draw(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
     """Set one geometric draw of every lane by the logarithms in `row`; 0 where there is no puzzle."""
     if numbers[MOST_BITS] <= SHORT_BITS:
@@ -230,7 +230,7 @@ def draw(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
             g[LATEST + i] = choose(f[NOW + i] > 0.0, tries, NONE)
 
 
-@helper
+@stage
 def solve(half, count, numbers, integers, f, g):  # type: ignore[no-untyped-def]
     """Draw the tries of every lane's puzzle, and set in TRIED those that take time."""
     pieces, parallel = np.int64(integers[SUB_PUZZLES]), integers[PARALLEL] > NONE
@@ -258,7 +258,7 @@ def solve(half, count, numbers, integers, f, g):  # type: ignore[no-untyped-def]
             g[STEPS + i] += g[TRIED + i]
 
 
-@helper
+@stage
 def end_requests(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
     """Set when every lane's request is done."""
     per_query, verify = numbers[SECONDS_PER_QUERY], numbers[VERIFY_S]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import helper
+from powsim_kernels.jit import stage
 from powsim_kernels.ledgers.state import (
     ASKED,
     AT_BANK,
@@ -39,7 +39,7 @@ from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import choose
 
 
-@helper
+@stage
 def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
     """Set every lane's cost by the curve."""
     beyond = 0
@@ -65,7 +65,7 @@ def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no
             f[SPENT + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
 
 
-@helper
+@stage
 def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
     """Draw the words of 64 queries of a lane."""
     who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(query) // np.uint64(4)
@@ -75,7 +75,7 @@ def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
         words[at], words[at + 16], words[at + 32], words[at + 48] = w0, w1, w2, w3
 
 
-@helper
+@stage
 def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
     """Add the costs of every lane's queries, one by one."""
     rows, orders, at = integers[BANK_ROWS], np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from powsim_kernels.jit import helper
+from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS
@@ -71,7 +71,7 @@ SHORT_BITS = 46.0
 """Up to this difficulty draws, 36.74 times the work at most, stay below 2^52."""
 
 
-@helper
+@stage
 def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
     """Put identity `i` of the window into a lane."""
     f[QUERIES + lane], f[RATE + lane] = a[window.QUERIES + i], a[window.RATE + i]
@@ -97,7 +97,7 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
         segment(lane, 0, integers, table, f, g)
 
 
-@helper
+@stage
 def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
     """Write what became of a lane's identity to the window."""
     i = np.int64(g[ROW + lane])
@@ -108,7 +108,7 @@ def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
     b[window.STEPS + i] = g[STEPS + lane] if integers[PARALLEL] else g[HASHES + lane]
 
 
-@helper
+@stage
 def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
     """Move the identity of one lane to another."""
     for row in range(CARRIED):
@@ -121,7 +121,7 @@ def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
         words[lane * WORDS + word] = words[source * WORDS + word]
 
 
-@helper
+@stage
 def segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
     """Let a lane read the curve from point `row` on."""
     at = np.int64(integers[AT_CURVE]) + row * CURVE_COLUMNS
@@ -131,7 +131,7 @@ def segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
     f[NEXT + lane] = INFINITE if last else table[at + CURVE_COLUMNS]
 
 
-@helper
+@stage
 def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
     """Set the queries before and after the next puzzle of every lane; lanes at their end stand for none."""
     every = numbers[EVERY]
@@ -142,7 +142,7 @@ def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
         f[N + i], f[ASKED + i] = n, n - before
 
 
-@helper
+@stage
 def step(count, f, g):  # type: ignore[no-untyped-def]
     """Go on to the next two puzzles of every lane; return how many lanes have none left."""
     ended = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import helper
+from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.state import of_half
@@ -28,7 +28,7 @@ def _double(word):  # type: ignore[no-untyped-def]
     return fma(of_half(word >> HALF), TWO_32, of_half(word & LOW))
 
 
-@helper
+@stage
 def tally(numbers, integers, table, first, count, a, b, kept, out, rows, values):  # type: ignore[no-untyped-def]
     """Add identities first, first + 1, ... of a window to `out`, and write their rows where there are any."""
     counts, hashes, sums, cells, heaviest = out

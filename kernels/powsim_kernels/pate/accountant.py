@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.pate.conversion import check_delta, surcharge
-from powsim_kernels.pate.rows import bad_row, check_groups, check_votes, pieces
+from powsim_kernels.pate.rows import bad_row, on_device, to_host
 
 if TYPE_CHECKING:
     from powsim_kernels.pate.plan import PatePlan
@@ -25,29 +25,38 @@ class Accumulator:
     def __init__(self, plan: PatePlan, num_groups: int | None = None) -> None:
         self.plan, self.num_groups = plan, num_groups
         self.rows = 0
+        self._on_device = plan.backend == "cuda"  # whether all rows so far were
         self._state: State = plan.twin.empty(plan, 1 if num_groups is None else num_groups)
 
     def add(
         self,
         votes: Any,
         *,
-        groups: ArrayLike | None = None,
-        weights: ArrayLike | None = None,
-        realised: ArrayLike | None = None,
+        groups: Any = None,
+        weights: Any = None,
+        realised: Any = None,
     ) -> Accumulator:
         """Add rows, and return this accumulator. A bad row raises and changes nothing."""
         plan = self.plan
-        array, numbers, factors, flags = plan._checked(votes, groups, weights, realised, self.num_groups)
+        array = plan._votes(votes)
+        if (groups is None) != (self.num_groups is None):
+            raise ValueError(f"groups and num_groups={self.num_groups}: give both or neither")
+        given = (
+            plan._groups(groups, len(array), self.num_groups),
+            plan._weights(weights, len(array)),
+            plan._flags(realised, len(array)),
+        )
         found: State = plan.twin.empty(plan, 1 if self.num_groups is None else self.num_groups)
-        for begin, piece in pieces(array):
+        for begin, piece in plan.space.pieces(plan, array):
             cut = slice(begin, begin + len(piece))
-            parts = (None if values is None else values[cut] for values in (numbers, factors, flags))
-            bad = plan.twin.add(plan, found, piece, *parts)
+            bad = plan.twin.add(plan, found, piece, *(None if values is None else values[cut] for values in given))
             if bad >= 0 and plan.check:
                 raise bad_row(bad, begin, piece, plan.num_voters)
-        for name, values in found.items():
+        for name, values in found.items() if self.rows else ():
             self._state[name] += values
+        self._state = self._state if self.rows else found
         self.rows += len(array)
+        self._on_device &= on_device(array)
         return self
 
     def __add__(self, other: Accumulator) -> Accumulator:
@@ -55,12 +64,14 @@ class Accumulator:
             raise ValueError("accumulators of different plans or numbers of groups do not merge")
         both = Accumulator(self.plan, self.num_groups)
         both.rows = self.rows + other.rows
+        both._on_device = self._on_device and other._on_device
         both._state = {name: values + other._state[name] for name, values in self._state.items()}
         return both
 
     def total(self) -> NDArray[np.float64]:
-        """Return the summed costs so far: float64 [L] or [num_groups, L]."""
+        """Return the summed costs so far: float64 [L] or [num_groups, L]; on a device where all rows were there."""
         totals: NDArray[np.float64] = self.plan.twin.finish(self.plan, self._state)
+        totals = totals if self._on_device and self.rows else to_host(totals)
         return totals[0] if self.num_groups is None else totals
 
 
@@ -70,20 +81,20 @@ def running(
     delta: float,
     start: ArrayLike | None,
     every: int,
-    groups: ArrayLike | None,
+    groups: Any,
     conversion: str,
 ) -> NDArray[np.float64]:
     """Return eps after every `every`-th query; the contract is `PatePlan.running_eps`."""
-    array = check_votes(votes, plan.num_classes)
+    array = plan._votes(votes)
     if isinstance(every, bool) or not isinstance(every, int | np.integer):
         raise TypeError(f"every={every!r} must be an integer")
     if every < 1:
         raise ValueError(f"every={every} must be at least 1")
-    numbers = check_groups(groups, len(array), None)
-    count = 1 if numbers is None else int(numbers.max(initial=-1)) + 1
+    numbers = plan._groups(groups, len(array), None)
+    count = 1 if numbers is None else int(numbers.max()) + 1 if len(numbers) else 0
     spent = np.zeros((count, plan.grid.size))
     if start is not None:
-        before = np.asarray(start, dtype=np.float64)
+        before = np.asarray(to_host(start), dtype=np.float64)
         if before.shape != (spent.shape[1:] if numbers is None else spent.shape):
             wanted = spent.shape[1:] if numbers is None else spent.shape
             raise ValueError(f"start has shape {before.shape}: Renyi costs of shape {wanted} are needed")
@@ -91,15 +102,6 @@ def running(
             raise ValueError("start holds a negative or NaN cost")
         spent[:] = before
     extra = surcharge(plan.grid, check_delta(delta), conversion)
-    lnq, top = plan._read(array)
-    eps = np.empty(len(array))
-    if numbers is None:
-        plan.twin.run(plan, lnq, top, spent[0], extra, eps)
-    else:
-        step = max(1, (1 << 19) // plan.grid.size)
-        for begin in range(0, len(array), step):
-            for row, cost in enumerate(plan._costs(lnq[begin : begin + step], top[begin : begin + step], None), begin):
-                mine = spent[numbers[row]]
-                mine += cost
-                eps[row] = np.min(mine + extra)
-    return np.maximum(eps[every - 1 :: every], 0.0)
+    eps: NDArray[np.float64] = plan.space.room(plan, (len(array),), np.float64, array)
+    plan.space.running(plan, array, numbers, spent, extra, eps)
+    return eps if every == 1 else eps[every - 1 :: every].copy()

@@ -2,37 +2,24 @@
 
 v1 the C library's functions, about 25 ns an order; v2 branch-free vector functions over the orders of a row, 15 ns;
 v3 for `[N, L]`, over a block of rows of one order: no remainder, and what does not depend on the order is vector code;
-v4 runs of evenly spaced orders by recurrence.
+v4 runs of evenly spaced orders by recurrence; v5 blocks of rows that theorem 6 says something about.
 """
 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import helper, jit
 from powsim_kernels.pate.bounds import least_mu
-from powsim_kernels.pate.ported import theorem_6
+from powsim_kernels.pate.grid import Step, step_with
+from powsim_kernels.pate.ported import rdp_lnmax, theorem_6
 from powsim_kernels.pate.vector import exp, expm1, fused, log1p
 
 BLOCK = 128  # rows priced together
-RUN = 8  # orders after which errors of a run are cut off
 EDGE = 600.0  # exponents above are their own logarithms
-
-
-class Step(NamedTuple):
-    """One Gaussian step with the orders asked of it; a NamedTuple, so that Numba takes it whole."""
-
-    sigma: float
-    least: float  # mu from which theorem 6 holds at some order
-    far: float  # mu from which every cost is below 1e-300
-    k: NDArray[np.float64]  # order - 1
-    ceiling: NDArray[np.float64]  # order / sigma^2
-    cross: NDArray[np.float64]  # mu from which theorem 6 is the cost
-    even: NDArray[np.int64]  # how many orders from this one on, at most 8, are evenly spaced
 
 
 @jit
@@ -64,19 +51,7 @@ def _crossings(orders, sigma, least, clip):  # type: ignore[no-untyped-def]
 
 def step_of(orders: NDArray[np.float64], sigma: float, clip: bool) -> Step:
     """Return the step with this noise at these orders."""
-    least, most = least_mu(sigma), float(orders.max())
-    far = max(1.0 + 27.5 * sigma, most + math.sqrt(750.0 * sigma**2 + most * (most - 1.0)))
-    k = orders - 1.0
-    even = np.array([_evenly(k[at : at + RUN]) for at in range(k.size)], dtype=np.int64)
-    return Step(sigma, least, far, k, orders / sigma**2, _crossings(orders, sigma, least, clip), even)
-
-
-def _evenly(k: NDArray[np.float64]) -> int:
-    """Return how many of the first numbers rise by equal steps, to the last digit."""
-    if k.size < 2 or k[1] <= k[0]:
-        return 1
-    off = np.abs(k - (k[0] + (k[1] - k[0]) * np.arange(k.size))) > 2e-16 * k
-    return int(np.argmax(off)) if off.any() else k.size
+    return step_with(orders, sigma, _crossings(orders, sigma, least_mu(sigma), clip))
 
 
 @fused
@@ -130,20 +105,28 @@ def _fill_all(mu, la, lb, less, keep, ks, ceiling, cross, out):  # type: ignore[
 
 @fused
 def shapes(lnq, begin, size, step, less, mu, la, lb, keep):  # type: ignore[no-untyped-def]
-    """Fill what theorem 6 needs of each row of a block; return the largest mu ln A."""
+    """Fill what theorem 6 needs of each row of a block; return whether mu ln A of a row is above EDGE.
+
+    One array a loop: LLVM vectorises none that writes several, since it would have to tell too many arrays apart.
+    """
     over, root = 1.0 / (step.sigma * step.sigma), 1.0 / step.sigma
-    most = 0.0
     for i in range(size):
-        minus = -lnq[begin + i]
-        at = step.sigma * math.sqrt(minus)
-        safe = at if at > step.least else step.least  # below, the bound is not used
+        less[i] = -lnq[np.uint64(begin) + np.uint64(i)]
+    for i in range(size):
+        mu[i] = step.sigma * math.sqrt(less[i])
+    for i in range(size):
+        lb[i] = (2.0 * mu[i] + 1.0) * over
+    for i in range(size):
+        keep[i] = -expm1(-less[i])
+    for i in range(size):
+        safe = mu[i] if mu[i] > step.least else step.least  # below, the bound is not used
         up = (safe - 1.0) * root
         log_r = -(up * up)
-        ratio = exp(log_r) * expm1((1.0 - 2.0 * safe) * over) / expm1(log_r)
-        found = log1p(ratio)
-        less[i], mu[i], la[i], lb[i], keep[i] = minus, at, found, (2.0 * at + 1.0) * over, -expm1(-minus)
-        most = max(most, found * at)
-    return most
+        la[i] = log1p(exp(log_r) * expm1((1.0 - 2.0 * safe) * over) / expm1(log_r))
+    above = 0
+    for i in range(size):
+        above += la[i] * mu[i] > EDGE
+    return above > 0
 
 
 @helper
@@ -163,61 +146,127 @@ def block_costs(at, size, step, less, mu, la, lb, keep, overflows, out):  # type
 
 
 @fused
-def _run_costs(at, size, step, less, mu, la, lb, keep, room, out):  # type: ignore[no-untyped-def]
+def _steps(d, size, less, la, lb, rises):  # type: ignore[no-untyped-def]
+    """Fill what a step d of the order does to a block's rows: g = expm1(d ln A), h = expm1(d ln B), and q h."""
+    g, h, add = rises[0], rises[1], rises[2]
+    for i in range(size):
+        g[i] = expm1(d * la[i])
+    for i in range(size):
+        h[i] = expm1(d * lb[i])
+    for i in range(size):
+        add[i] = exp(-less[i]) * h[i]
+
+
+@fused
+def _run_costs(at, size, step, less, mu, la, lb, keep, rises, room, pick, out):  # type: ignore[no-untyped-def]
     """Fill the costs of a block's rows at a run of even orders.
 
-    With E = expm1(k ln A) and D = q expm1(k ln B), a step d of k takes E to E + g (1 + E) and D to D + h (D + q),
-    g = expm1(d ln A), h = expm1(d ln B): only positive terms, and no exponential per order.
+    With E = expm1(k ln A) and D = q expm1(k ln B), a step d of k takes E to E + g (1 + E) and D to D + h (D + q):
+    only positive terms, and no exponential per order.
     """
-    grown, risen, g, h, add, price = room[0], room[1], room[2], room[3], room[4], room[5]
-    k, d = step.k[at], step.k[at + 1] - step.k[at]
+    g, h, add = rises[0], rises[1], rises[2]
+    grown, risen, price = room[0], room[1], room[2]
+    k = step.k[at]
+    for i in range(size):
+        bounded = k if k < mu[i] else mu[i]
+        grown[i] = expm1(bounded * la[i])
     for i in range(size):
         bounded = k if k < mu[i] else mu[i]
         rise = bounded * lb[i]
-        grown[i] = expm1(bounded * la[i])
         risen[i] = exp(rise - less[i]) * -expm1(-rise)
-    for i in range(size):
-        g[i], h[i] = expm1(d * la[i]), expm1(d * lb[i])
-        add[i] = exp(-less[i]) * h[i]
     for j in range(step.even[at]):
         k, independent, cross = step.k[at + j], step.ceiling[at + j], step.cross[at + j]
         over = 1.0 / k
         for i in range(size):
-            e, r = grown[i], risen[i]
-            dependent = log1p(keep[i] * e + r) * over
+            dependent = log1p(keep[i] * grown[i] + risen[i]) * over
             price[i] = dependent if mu[i] >= cross else independent
-            grown[i], risen[i] = e + (g[i] + g[i] * e), r + (add[i] + h[i] * r)
+        for i in range(size):  # apart: a loop over more than five arrays is not vectorised
+            grown[i] += g[i] + g[i] * grown[i]
         for i in range(size):
-            out[np.uint64(i), np.uint64(j)] = price[i]
+            risen[i] += add[i] + h[i] * risen[i]
+        for i in range(size):
+            out[pick[np.uint64(i)], np.uint64(at + j)] = price[i]
 
 
 @jit
-def fill_rows(lnq, step, out, begin, end):  # type: ignore[no-untyped-def]
-    """Fill the costs of rows begin..end, [N, L]: order by order of a block of rows, which stays in the first cache."""
+def _fill_block(lnq, pick, size, step, runs, out):  # type: ignore[no-untyped-def]
+    """Fill the costs of the picked rows, order by order; runs: whether evenly spaced orders may go by recurrence."""
     less, mu, la, lb = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
-    keep, price, room = np.empty(BLOCK), np.empty(BLOCK), np.empty((6, BLOCK))
-    for first in range(begin, end, BLOCK):
-        size = min(BLOCK, end - first)
-        overflows = shapes(lnq, first, size, step, less, mu, la, lb, keep) > EDGE
-        most, deepest = 0.0, 0.0
+    keep, price, part = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    rises, room = np.empty((3, BLOCK)), np.empty((3, BLOCK))
+    for i in range(size):
+        part[i] = lnq[pick[i]]
+    overflows = shapes(part, 0, size, step, less, mu, la, lb, keep)
+    at, known = 0, 0.0
+    while at < step.k.shape[0]:
+        if runs and not overflows and step.even[at] > 3:
+            d = step.k[at + 1] - step.k[at]
+            if d != known:
+                known = d
+                _steps(d, size, less, la, lb, rises)
+            _run_costs(at, size, step, less, mu, la, lb, keep, rises, room, pick, out)
+            at += step.even[at]
+            continue
+        block_costs(at, size, step, less, mu, la, lb, keep, overflows, price)
         for i in range(size):
-            most, deepest = max(most, mu[i]), max(deepest, less[i])
-        runs = not overflows and deepest < 690.0 and (most * most + most) / (step.sigma * step.sigma) < EDGE
-        steepest = (2.0 * most + 1.0) / (step.sigma * step.sigma)
-        at = 0
-        while at < step.k.shape[0]:
-            # The last condition keeps expm1(d ln B) below overflow.
-            if runs and step.even[at] > 3 and (step.k[at + 1] - step.k[at]) * steepest < EDGE:
-                _run_costs(at, size, step, less, mu, la, lb, keep, room, out[first:, at:])
-                at += step.even[at]
-                continue
-            block_costs(at, size, step, less, mu, la, lb, keep, overflows, price)
-            for i in range(size):
-                out[np.uint64(first + i), np.uint64(at)] = price[i]
-            at += 1
-        for row in range(first, first + size):
-            if not lnq[row] <= 0.0:
-                out[row, :] = math.nan
+            out[pick[i], np.uint64(at)] = price[i]
+        at += 1
+
+
+@jit
+def fill_rows(lnq, step, done, out, begin, end):  # type: ignore[no-untyped-def]
+    """Fill the costs of rows begin..end, [N, L], but of those with done >= 0 (int32 [N], or empty).
+
+    Rows that theorem 6 says nothing about are filled at once; the others are priced in full blocks, those that may go
+    by recurrence apart from those that may not, so that no row decides how another is priced.
+    """
+    over, widest = 1.0 / (step.sigma * step.sigma), 0.0
+    for at in range(step.k.shape[0]):
+        if step.even[at] > 3:
+            widest = max(widest, step.k[at + 1] - step.k[at])
+    pick, count = np.empty((2, BLOCK), np.uint64), np.zeros(2, np.int64)
+    for row in range(np.uint64(begin), np.uint64(end)):
+        if done.shape[0] > 0 and done[row] >= 0:
+            continue
+        less = -lnq[row]
+        mu = step.sigma * math.sqrt(less)
+        if not less >= 0.0 or mu < step.least or mu > step.far:
+            for at in range(step.k.shape[0]):
+                out[row, np.uint64(at)] = step.ceiling[at] if mu < step.least else 0.0 if mu > step.far else math.nan
+            continue
+        rises = (mu * mu + mu) * over < EDGE and widest * (2.0 * mu + 1.0) * over < EDGE  # no exponential overflows
+        kind = np.uint64(rises and less < 690.0)
+        pick[kind, np.uint64(count[kind])] = row
+        count[kind] += 1
+        if count[kind] == BLOCK:
+            _fill_block(lnq, pick[kind], BLOCK, step, kind == 1, out)
+            count[kind] = 0
+    for last in range(2):
+        if count[last] > 0:
+            _fill_block(lnq, pick[last], count[last], step, last == 1, out)
+
+
+@jit
+def fill_lnmax(lnq, scale, orders, out, begin, end):  # type: ignore[no-untyped-def]
+    """Fill the costs of rows begin..end under Laplace noise, [N, L]: theorem 6's form with ln B = 2 / scale."""
+    lb, most = 2.0 / scale, 0.0
+    least = math.log1p(math.exp(min(lb, 700.0)))  # -ln q from which theorem 3 of 2017 holds
+    for at in range(orders.shape[0]):
+        most = max(most, orders[at])
+    for row in range(np.uint64(begin), np.uint64(end)):
+        less, la = -lnq[row], math.inf
+        if less >= least:
+            la = math.log1p(math.exp(lb - less) * -math.expm1(-lb) / -math.expm1(lb - less))
+        if not la * most <= EDGE:
+            for at in range(orders.shape[0]):
+                out[row, np.uint64(at)] = rdp_lnmax(lnq[row], scale, orders[at]) if less >= 0.0 else math.nan
+            continue
+        for at in range(orders.shape[0]):
+            k = orders[at] - 1.0
+            bound = 0.5 * lb * lb * orders[at]
+            bound = bound if bound < lb else lb
+            cost = _dependent(k, la, lb, less, -math.expm1(-less))
+            out[row, np.uint64(at)] = cost if cost < bound else bound
 
 
 @jit

@@ -6,17 +6,17 @@ Rows are shared among threads in ranges; every range has its own moments, and th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
-from powsim_kernels.pate import costs, moments, running, tally
-from powsim_kernels.pate.ported import log_erfc, log_phi, rdp_lnmax, rdp_screening
+from powsim_kernels.pate import costs, curves, grid, moments, running, tally
+from powsim_kernels.pate.hosted import BUFFER_VALUES
+from powsim_kernels.pate.ported import log_phi, rdp_screening
 from powsim_kernels.threads import over_ranges
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 State = dict[str, Floats]
 GRAIN_VALUES = 1 << 18
-MOMENTS_MOST = 8 << 20  # bytes of moments per thread; more groups than fit are priced row by row
-BLOCK_VALUES = 1 << 17  # votes whose ln q are held at once: they stay in the second-level cache
-NONE = np.empty(0)
+MOMENTS_MOST = 3 << 20  # bytes of moments per thread; more groups than fit are priced row by row
+BLOCK_ROWS = 1 << 15  # rows whose ln q are held at once: so many that a thread seldom waits for Python
+GATES_MOST = 1 << 19  # costs of threshold steps by most votes and order that are worth holding
+NONE, NO_GROUPS = np.empty(0), np.empty(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Tools:
     @cached_property
     def tables(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """Tails, their logarithms and reach by gap; of one gap for more voters than a table is worth."""
-        voters = self.plan.num_voters if self.plan.num_voters <= tally.TABLE_MOST else 0
+        voters = self.plan.num_voters if self.plan.num_voters <= grid.TABLE_MOST else 0
         found: tuple[Floats, Floats, NDArray[np.int64]] = tally.tails(
             voters, self.plan.sigma, self.plan.mechanism == "lnmax"
         )
@@ -51,20 +52,24 @@ class Tools:
         return int(self.plan.num_voters), float(self.plan.sigma), self.plan.mechanism == "lnmax"
 
     @cached_property
-    def answer(self) -> costs.Step:
+    def answer(self) -> grid.Step:
         """The step that answers."""
         return costs.step_of(self.plan.grid, float(self.plan.sigma), self.plan.clip)
 
     @cached_property
-    def gate(self) -> costs.Step:
+    def gate(self) -> grid.Step:
         """The threshold step: theorem 6 with noise sqrt(2) sigma1."""
         return costs.step_of(self.plan.grid, math.sqrt(2.0) * self.plan.gate[1], self.plan.clip)
 
     @cached_property
-    def cells(self) -> moments.Cells:
+    def cells(self) -> grid.Cells:
         """The cells for totals of the answers."""
-        gap = self.plan.num_voters / (2.0 * self.plan.sigma)
-        return moments.cells_of(self.answer, 1.0 - _log_tail(gap))
+        return grid.cells_of(self.answer, grid.reach(self.plan.num_voters, self.plan.sigma))
+
+    @cached_property
+    def curves(self) -> curves.Curves:
+        """The polynomials of the answers' costs."""
+        return curves.Curves(self.answer, self.cells)
 
     @cached_property
     def answered(self) -> Floats:
@@ -79,11 +84,6 @@ def tools(plan: PatePlan) -> Tools:
     if found is None:
         found = plan.__dict__["_tools"] = Tools(plan)
     return found
-
-
-@jit
-def _log_tail(x):  # type: ignore[no-untyped-def]
-    return math.log(0.5) + log_erfc(x)
 
 
 @jit
@@ -110,36 +110,38 @@ def _screenings(top, threshold, sigma1, orders, out):  # type: ignore[no-untyped
 
 
 @jit
-def _lnmax_rows(lnq, scale, orders, out, begin, end):  # type: ignore[no-untyped-def]
-    for row in range(begin, end):
-        for at in range(orders.shape[0]):
-            out[row, at] = rdp_lnmax(lnq[row], scale, orders[at]) if lnq[row] <= 0.0 else math.nan
+def _count_tops(top, weights, groups, counts):  # type: ignore[no-untyped-def]
+    """Add the weights of rows whose most votes are whole to counts [G, T + 1]."""
+    for i in range(top.shape[0]):
+        row = np.uint64(i)
+        group = np.uint64(groups[row]) if groups.shape[0] > 0 else np.uint64(0)
+        at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[1] else np.int64(-1)
+        if at >= 0 and np.float64(at) == top[row]:
+            counts[group, np.uint64(at)] += weights[row] if weights.shape[0] > 0 else 1.0
 
 
 @jit
-def _count_tops(top, weights, counts, begin, end):  # type: ignore[no-untyped-def]
-    """Add the weights of rows whose most votes are whole to counts [T + 1]; return whether all were."""
-    every = True
-    for row in range(begin, end):
-        at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < counts.shape[0] else np.int64(-1)
-        if at >= 0 and np.float64(at) == top[row]:
-            counts[at] += weights[row] if weights.shape[0] > 0 else 1.0
-        else:
-            every = False
-    return every
+def _scatter(found, weights, groups, sums):  # type: ignore[no-untyped-def]
+    """Add costs [n, L] to the sums [G, L] of their groups."""
+    for i in range(found.shape[0]):
+        row = np.uint64(i)
+        group, w = np.uint64(groups[row]), weights[row] if weights.shape[0] > 0 else 1.0
+        for j in range(found.shape[1]):
+            sums[group, np.uint64(j)] += w * found[row, np.uint64(j)]
 
 
 @jit
 def _answer_weights(top, weights, realised, answered, out, begin, end):  # type: ignore[no-untyped-def]
     """Fill how much of each answer is paid; -1 where the table does not say."""
-    for row in range(begin, end):
+    for i in range(end - begin):
+        row = np.uint64(begin + i)
         w = weights[row] if weights.shape[0] > 0 else 1.0
         if realised.shape[0] > 0:
             w *= realised[row]
         else:
             at = np.int64(top[row]) if top[row] >= 0.0 and top[row] < answered.shape[0] else np.int64(-1)
-            w = w * answered[at] if at >= 0 and np.float64(at) == top[row] else -1.0
-        out[row - begin] = w
+            w = w * answered[np.uint64(at)] if at >= 0 and np.float64(at) == top[row] else -1.0
+        out[np.uint64(i)] = w
 
 
 def _grain(values: int) -> int:
@@ -167,14 +169,14 @@ def log_answered(plan: PatePlan, top: Floats) -> Floats:
 
 def answers(plan: PatePlan, lnq: Floats, out: Floats) -> None:
     """Fill the costs [n, L] of answering rows whose ln q is known."""
-    work: Callable[[int, int], None]
     if plan.mechanism == "lnmax":
-        scale = float(plan.sigma)
-        work = lambda begin, end: _lnmax_rows(lnq, scale, plan.grid, out, begin, end)  # noqa: E731
-    else:
-        step = tools(plan).answer
-        work = lambda begin, end: costs.fill_rows(lnq, step, out, begin, end)  # noqa: E731
-    over_ranges(work, len(lnq), threads=plan.threads, grain=_grain(plan.grid.size))
+        work = partial(costs.fill_lnmax, lnq, float(plan.sigma), plan.grid, out)
+        over_ranges(work, len(lnq), threads=plan.threads, grain=_grain(plan.grid.size))
+        return
+    own = tools(plan)
+    for low in range(0, len(lnq), curves.MOST_ROWS):
+        rows = slice(low, low + curves.MOST_ROWS)
+        curves.fill_rows(lnq[rows], own.curves, plan.threads, out[rows])
 
 
 def thresholds(plan: PatePlan, tops: Floats) -> Floats:
@@ -183,7 +185,7 @@ def thresholds(plan: PatePlan, tops: Floats) -> Floats:
     if plan.screening == "exact":
         _screenings(tops, *plan.gate, plan.grid, out)
     else:
-        costs.fill_rows(_gate_lnq(tops, *plan.gate), tools(plan).gate, out, 0, len(tops))
+        costs.fill_rows(_gate_lnq(tops, *plan.gate), tools(plan).gate, np.empty(0, np.int32), out, 0, len(tops))
     return out
 
 
@@ -196,7 +198,7 @@ def empty(plan: PatePlan, groups: int) -> State:
     state = {"sums": np.zeros((groups, plan.grid.size))}
     if _by_moments(plan, groups):
         own = tools(plan)
-        state["moments"] = np.zeros((groups, len(own.cells.middle), moments.DEGREE))
+        state["moments"] = np.zeros((groups, len(own.cells.middle), grid.DEGREE))
         if plan.confident:
             state["tops"] = np.zeros((groups, len(own.tables[0])))
     return state
@@ -211,18 +213,13 @@ def add(
     realised: NDArray[np.bool_] | None,
 ) -> int:
     """Add rows to a total; return the first row that cannot be votes, or -1."""
+    if "moments" not in state:
+        return _add_blocks(plan, state, votes, groups, weights, realised, 0, len(votes))
     parts: dict[int, tuple[State, int]] = {}
-    count = len(state["sums"])
 
     def work(begin: int, end: int) -> None:
-        found, bad = empty(plan, count), -1
-        step = max(256, BLOCK_VALUES // plan.num_classes)
-        for low in range(begin, end, step):
-            cut = slice(low, min(low + step, end))
-            some: list[Any] = [None if values is None else values[cut] for values in (groups, weights, realised)]
-            at = _add_block(plan, found, votes[cut], *some)
-            bad = low + at if at >= 0 and bad < 0 else bad
-        parts[begin] = found, bad
+        found = empty(plan, len(state["sums"]))
+        parts[begin] = found, _add_blocks(plan, found, votes, groups, weights, realised, begin, end)
 
     over_ranges(work, len(votes), threads=plan.threads, grain=_grain(plan.num_classes))
     bad = -1
@@ -233,70 +230,61 @@ def add(
     return bad
 
 
-def _add_block(
+def _add_blocks(
     plan: PatePlan,
     state: State,
     votes: NDArray[Any],
     groups: NDArray[np.int64] | None,
     weights: Floats | None,
     realised: NDArray[np.bool_] | None,
+    begin: int,
+    end: int,
 ) -> int:
-    own, n = tools(plan), len(votes)
-    lnq, top = np.empty(n), np.empty(n)
-    bad = tally.read(votes, own.tables, own.law, lnq, top, 0, n)
-    whole = NONE if weights is None else weights
-    paid = whole
-    if "moments" not in state:
-        _add_rows(plan, state["sums"], lnq, top, np.arange(n), groups, whole, realised)
-        return bad
-    left = np.zeros(n, np.bool_)
-    if plan.confident:
-        paid = np.empty(n)
-        _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
-        if len(own.tables[0]) <= 1 or votes.dtype.kind == "f":
-            left = ~((top == np.floor(top)) & (top < len(own.tables[0])))
-    for group, rows in _by_group(groups, n):
-        if rows is not None:
-            sub = (lnq[rows], top[rows], paid[rows] if len(paid) else paid, whole[rows] if len(whole) else whole)
-        else:
-            sub = (lnq, top, paid, whole)
-        _add_group(plan, state, group, sub, left if rows is None else left[rows], rows, realised, groups)
-    return bad
+    """Add rows begin..end in blocks; return the first that cannot be votes, or -1."""
+    own, first = tools(plan), -1
+    for low in range(begin, end, BLOCK_ROWS):
+        cut = slice(low, min(low + BLOCK_ROWS, end))
+        n = cut.stop - low
+        lnq, top = np.empty(n), np.empty(n)
+        bad = tally.read(votes[cut], own.tables, own.law, lnq, top, 0, n)
+        first = low + bad if bad >= 0 and first < 0 else first
+        whole = NONE if weights is None else weights[cut]
+        numbers = NO_GROUPS if groups is None else groups[cut]
+        flags = None if realised is None else realised[cut]
+        _add_block(plan, state, lnq, top, whole, numbers, flags, votes.dtype.kind == "f")
+    return first
 
 
-def _by_group(groups: NDArray[np.int64] | None, n: int) -> list[tuple[int, NDArray[np.int64] | None]]:
-    if groups is None:
-        return [(0, None)]
-    order = np.argsort(groups, kind="stable")
-    cuts = np.flatnonzero(np.diff(groups[order])) + 1
-    return [(int(groups[rows[0]]), rows) for rows in np.split(order, cuts) if len(rows)]
-
-
-def _add_group(
+def _add_block(
     plan: PatePlan,
     state: State,
-    group: int,
-    sub: tuple[Floats, Floats, Floats, Floats],
-    left: NDArray[np.bool_],
-    rows: NDArray[np.int64] | None,
+    lnq: Floats,
+    top: Floats,
+    whole: Floats,
+    groups: NDArray[np.int64],
     realised: NDArray[np.bool_] | None,
-    groups: NDArray[np.int64] | None,
+    soft: bool,
 ) -> None:
-    lnq, top, paid, whole = sub
-    own = tools(plan)
-    flags = realised if realised is None or rows is None else realised[rows]
-    if left.any():  # soft counts under a threshold: row by row
-        _add_rows(plan, state["sums"][group : group + 1], lnq, top, np.flatnonzero(left), None, whole, flags)
-        kept = ~left
-        lnq, top = lnq[kept], top[kept]
-        paid, whole = (values[kept] if len(values) else values for values in (paid, whole))
-        flags = flags if flags is None else flags[kept]
-    beyond = np.empty(len(lnq), np.int64)
-    count = moments.gather(lnq, paid, own.cells, state["moments"][group], beyond, 0, len(lnq))
+    own, n, paid = tools(plan), len(lnq), whole
+    if "moments" not in state:
+        _add_rows(plan, state["sums"], lnq, top, whole, groups, realised, np.arange(n))
+        return
     if plan.confident:
-        _count_tops(top, whole, state["tops"][group], 0, len(top))
-    sums, buffer = state["sums"][group], np.empty(plan.grid.size)
+        known = len(own.tables[0])
+        if known <= 1 or soft:  # the tables do not say what the threshold costs: row by row
+            kept = (top == np.floor(top)) & (top < known)
+            _add_rows(plan, state["sums"], lnq, top, whole, groups, realised, np.flatnonzero(~kept))
+            lnq, top = lnq[kept], top[kept]
+            whole = whole[kept] if len(whole) else whole
+            groups = groups[kept] if len(groups) else groups
+            realised, n = realised if realised is None else realised[kept], len(lnq)
+        paid = np.empty(n)
+        _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
+        _count_tops(top, whole, groups, state["tops"])
+    beyond, buffer = np.empty(n, np.int64), np.empty(plan.grid.size)
+    count = moments.gather(lnq, paid, groups, own.cells, state["moments"].reshape(-1, grid.DEGREE), beyond, 0, n)
     for row in beyond[:count].tolist():
+        sums = state["sums"][groups[row] if len(groups) else 0]
         if math.isnan(lnq[row]):
             sums[:] = math.nan
         else:
@@ -308,22 +296,21 @@ def _add_rows(
     sums: Floats,
     lnq: Floats,
     top: Floats,
-    rows: NDArray[np.int64],
-    groups: NDArray[np.int64] | None,
     weights: Floats,
+    groups: NDArray[np.int64],
     realised: NDArray[np.bool_] | None,
+    rows: NDArray[np.int64],
 ) -> None:
     """Add the costs of these rows, held in pieces of bounded size."""
-    step = max(1, (1 << 17) // plan.grid.size)
+    step = max(1, BUFFER_VALUES // plan.grid.size)
     for begin in range(0, len(rows), step):
         pick = rows[begin : begin + step]
         found = plan._costs(lnq[pick], top[pick], None if realised is None else realised[pick])
-        if len(weights):
-            found *= weights[pick, None]
-        if groups is None:
-            sums[0] += found.sum(axis=0)
+        some = weights[pick] if len(weights) else weights
+        if len(groups):
+            _scatter(found, some, groups[pick], sums)
         else:
-            np.add.at(sums, groups[pick], found)
+            sums[0] += some @ found if len(some) else found.sum(axis=0)
 
 
 def finish(plan: PatePlan, state: State) -> Floats:
@@ -331,8 +318,8 @@ def finish(plan: PatePlan, state: State) -> Floats:
     sums = state["sums"].copy()
     if "moments" in state:
         own = tools(plan)
+        moments.finish(state["moments"], own.cells, own.answer, sums)
         for group in range(len(sums)):
-            moments.finish(state["moments"][group], own.cells, own.answer, sums[group])
             if plan.confident:
                 at = np.flatnonzero(state["tops"][group])
                 step = max(1, (1 << 17) // plan.grid.size)
@@ -342,18 +329,37 @@ def finish(plan: PatePlan, state: State) -> Floats:
     return sums
 
 
-def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, eps: Floats) -> None:
-    """Fill eps after each row; `spent` [L] is what came before, and may be changed."""
-    own = tools(plan)
-    if plan.mechanism == "gnmax" and not plan.confident and np.all(-lnq <= own.cells.most):  # NaN compares false
-        room = np.zeros((len(own.cells.middle), moments.DEGREE))
-        running.run(lnq, spent, extra, own.answer, own.cells, room, eps)
+def run(
+    plan: PatePlan,
+    lnq: Floats,
+    top: Floats,
+    groups: NDArray[np.int64] | None,
+    spent: Floats,
+    extra: Floats,
+    eps: Floats,
+    state: dict[str, Any],
+) -> None:
+    """Fill eps after each row of a piece; `spent` [G, L] is what came before the rows that `state` {} has not seen."""
+    own, tops = tools(plan), len(tools(plan).tables[0]) if plan.confident else 0
+    paid, at = NONE, np.empty(0, np.int64)
+    pruned = groups is None and plan.mechanism == "gnmax" and tops * plan.grid.size <= GATES_MOST
+    pruned = pruned and bool(np.all(-lnq <= own.cells.most))  # NaN compares false
+    if pruned and plan.confident:
+        at = top.astype(np.int64)
+        pruned = bool(np.all(at == top) and np.all(at < tops))
+        paid = own.answered[at] if pruned else paid
+    if pruned:
+        if not state:
+            gates = thresholds(plan, np.arange(float(tops))).T.copy() if tops else np.empty((plan.grid.size, 0))
+            state["past"] = running.past(spent[0], extra, gates, own.cells)
+        running.run(lnq, paid, at, extra, own.answer, own.cells, state["past"], eps)
         return
-    step = max(1, (1 << 17) // plan.grid.size)
+    if state:
+        running.settle(state.pop("past"), own.cells, own.answer, spent[0])
+    step = max(1, BUFFER_VALUES // plan.grid.size)
     for begin in range(0, len(lnq), step):
-        found = plan._costs(lnq[begin : begin + step], top[begin : begin + step], None)
-        found[0] += spent
-        np.cumsum(found, axis=0, out=found)
-        spent[:] = found[-1]
-        found += extra
-        np.min(found, axis=1, out=eps[begin : begin + step])
+        rows = slice(begin, begin + step)
+        found = plan._costs(lnq[rows], top[rows], None)
+        running.add_up(
+            found, np.zeros(len(found), np.int64) if groups is None else groups[rows], spent, extra, eps[rows]
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,23 +12,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from powsim_kernels.backend import resolve
 from powsim_kernels.pate.accountant import Accumulator, running
-from powsim_kernels.pate.conversion import check_delta, check_orders, default_orders, rdp_to_eps, surcharge
-from powsim_kernels.pate.rows import bad_row, check_flags, check_groups, check_votes, check_weights, pieces
+from powsim_kernels.pate.choice import choose
+from powsim_kernels.pate.conversion import (
+    check_delta,
+    check_orders,
+    default_orders,
+    rdp_to_eps,
+    surcharge,
+)
+from powsim_kernels.pate.hosted import BUFFER_VALUES
+from powsim_kernels.pate.rows import bad_row, check_flags, check_groups, check_votes, check_weights, to_host
 from powsim_kernels.threads import thread_count
 
-OFFERED = ("reference", "cpu")
+OFFERED = ("reference", "cpu", "cuda")
 LEAST_SIGMA, MOST_SIGMA = 1e-6, 1e12
 MOST_VOTERS = 2**53  # counts above are not whole numbers in float64 any more
-BUFFER_VALUES = 1 << 19  # Renyi costs held at once where only their conversion is wanted
 
 
 @dataclass(frozen=True, eq=False)
 class PatePlan:
     """A noisy vote with its Renyi orders; its methods price histograms `votes` [N, C].
 
-    num_voters T, num_classes C >= 2; votes are counts 0..T, integers (read in place) or floats. sigma: standard
+    num_voters T, num_classes C >= 2; votes are counts 0..T, integers (read in place) or floats: NumPy arrays, lists,
+    and whatever speaks DLPack. backend: "cuda" also takes votes on the device (CuPy, torch: `__cuda_array_interface__`
+    or DLPack) without a copy; results live where the votes live, there as CuPy arrays. A plan stays on the device that
+    is CuPy's current one when it first computes. "auto": CUDA where it can start, else the CPU. sigma: standard
     deviation of the Gaussian noise per class ("gnmax"; Papernot et al. 2018, theorem 6) or the Laplace scale ("lnmax";
     Papernot et al. 2017). orders: Renyi orders > 1, each once, default `default_orders()`.
     threshold with sigma1: Confident GNMax, a query is answered if max(votes) + N(0, sigma1^2) reaches the threshold;
@@ -76,7 +86,7 @@ class PatePlan:
         grid = default_orders() if self.orders is None else check_orders(self.orders)
         grid.flags.writeable = False
         object.__setattr__(self, "orders", grid)
-        object.__setattr__(self, "backend", resolve(self.backend, OFFERED))
+        object.__setattr__(self, "backend", choose(self.backend, OFFERED))
         object.__setattr__(self, "threads", thread_count(self.threads))
 
     @property
@@ -100,6 +110,11 @@ class PatePlan:
         return importlib.import_module(f"powsim_kernels.pate.{self.backend}")
 
     @cached_property
+    def space(self) -> Any:
+        """The module that knows where votes and results live: on the host, or on a device."""
+        return self.twin if self.backend == "cuda" else importlib.import_module("powsim_kernels.pate.hosted")
+
+    @cached_property
     def data_independent(self) -> NDArray[np.float64]:
         """What one answered query costs at most at each order, whatever the votes: float64 [L]."""
         if self.mechanism == "lnmax":
@@ -117,88 +132,119 @@ class PatePlan:
             worst = np.maximum(worst, self.twin.thresholds(self, tops).max(axis=0))
         return cost + worst
 
-    def _read(self, votes: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return ln q and the most votes of each row."""
-        array = check_votes(votes, self.num_classes)
-        lnq, top = np.empty(len(array)), np.empty(len(array))
-        for begin, piece in pieces(array):
-            end = begin + len(piece)
-            bad = self.twin.log_q(self, piece, lnq[begin:end], top[begin:end])
+    def _adopt(self, values: Any, what: str = "votes") -> Any:
+        return self.space.adopt(self, values, what)
+
+    def _votes(self, votes: Any) -> Any:
+        """Return votes [N, C] as an array that the twin can cut into pieces; values are not looked at."""
+        return check_votes(self._adopt(votes), votes, self.num_classes)
+
+    def _read(
+        self, votes: Any, *, width: int = 1, lnq: Any = None, top: Any = None
+    ) -> Iterator[tuple[slice, Any, Any]]:
+        """Yield (rows, ln q, most votes) of pieces of votes; `width` numbers for each row are wanted at a time.
+
+        lnq, top: arrays [N] to fill, else each piece has its own.
+        """
+        for begin, piece in self.space.pieces(self, votes, width):
+            rows = slice(begin, begin + len(piece))
+            own = [
+                self.space.room(self, (len(piece),), np.float64, piece) if values is None else values[rows]
+                for values in (lnq, top)
+            ]
+            bad = self.twin.log_q(self, piece, *own)
             if bad >= 0 and self.check:
                 raise bad_row(bad, begin, piece, self.num_voters)
-        return lnq, top
+            yield rows, own[0], own[1]
 
     def logq(self, votes: Any) -> NDArray[np.float64]:
         """Return ln of the bound on Pr[noisy winner is not the first winner], float64 [N], at most ln(1 - 1/C)."""
-        return self._read(votes)[0]
+        array = self._votes(votes)
+        out: NDArray[np.float64] = self.space.room(self, (len(array),), np.float64, array)
+        for _ in self._read(array, lnq=out):
+            pass
+        return out
 
     def log_pr_answered(self, votes: Any) -> NDArray[np.float64]:
         """Return ln Pr[max(votes) + noise passes the threshold], float64 [N]; 0 for a plan without one."""
-        _, top = self._read(votes)
-        return self._log_answered(top)
-
-    def _log_answered(self, top: NDArray[np.float64]) -> NDArray[np.float64]:
-        out: NDArray[np.float64] = self.twin.log_answered(self, top) if self.confident else np.zeros(len(top))
+        array = self._votes(votes)
+        out: NDArray[np.float64] = self.space.room(self, (len(array),), np.float64, array)
+        for rows, _, top in self._read(array):
+            self.space.store(out, rows, self.twin.log_answered(self, top) if self.confident else 0.0)
         return out
 
     def rdp(
         self,
         votes: Any,
         *,
-        realised: ArrayLike | None = None,
+        realised: Any = None,
         out: NDArray[Any] | None = None,
         dtype: DTypeLike = np.float64,
     ) -> NDArray[Any]:
         """Return what each row costs at each order: [N, L], float64 or float32.
 
         With a threshold: its own cost, plus the answer's cost times Pr[answered], or times realised (bool [N]).
-        out: an array to fill instead of a new one.
+        out: an array to fill instead of a new one; after an error it holds nothing of use.
         """
-        array = check_votes(votes, self.num_classes)
-        shape = (len(array), self.grid.size)
+        array = self._votes(votes)
+        shape, kinds = (len(array), self.grid.size), (np.dtype(np.float32), np.dtype(np.float64))
         if out is None:
-            if np.dtype(dtype) not in (np.dtype(np.float32), np.dtype(np.float64)):
+            if np.dtype(dtype) not in kinds:
                 raise TypeError(f"dtype={np.dtype(dtype)}: costs come as float64 or float32")
-            out = np.empty(shape, dtype)
-        elif out.shape != shape or out.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+            out = self.space.room(self, shape, dtype, array)
+        elif out.shape != shape or out.dtype not in kinds:
             raise ValueError(f"out has shape {out.shape} and dtype {out.dtype}: {shape}, float64 or float32, is needed")
-        flags = check_flags(realised, len(array), self.confident)
-        whole = out.dtype == np.float64 and out.flags.c_contiguous and not self.confident
-        lnq, top = self._read(array)
-        step = max(1, len(array) if whole else BUFFER_VALUES // self.grid.size)
-        for begin in range(0, len(array), step):
-            rows = slice(begin, begin + step)
-            if whole:
-                self.twin.answers(self, lnq[rows], out[rows])
-            else:
-                out[rows] = self._costs(lnq[rows], top[rows], None if flags is None else flags[rows])
+        flags = self._flags(realised, len(array))
+        for rows, lnq, top in self._read(array, width=self.grid.size):
+            self.space.costs(self, lnq, top, None if flags is None else flags[rows], out[rows])
         return out
 
     def _costs(
         self, lnq: NDArray[np.float64], top: NDArray[np.float64], realised: NDArray[np.bool_] | None
     ) -> NDArray[np.float64]:
-        """Return the costs [n, L] of rows already read."""
+        """Return the costs [n, L] of rows already read, on the host."""
         costs = np.empty((len(lnq), self.grid.size))
         self.twin.answers(self, lnq, costs)
         if self.confident:
-            costs *= (np.exp(self._log_answered(top)) if realised is None else realised)[:, None]
+            costs *= (np.exp(self.twin.log_answered(self, top)) if realised is None else realised)[:, None]
             tops, where = np.unique(top, return_inverse=True)
             costs += self.twin.thresholds(self, tops)[where]
         return costs
+
+    def _flags(self, realised: Any, rows: int) -> Any:
+        """Return which rows were answered, bool [N], or None for the expectation."""
+        if realised is None:
+            return None
+        flags = self._adopt(realised, "realised")
+        check_flags(flags, rows, self.confident)
+        return flags
+
+    def _weights(self, weights: Any, rows: int) -> Any:
+        """Return how often each row counts, float64 [N], or None."""
+        if weights is None:
+            return None
+        factors = self._adopt(weights, "weights").astype(np.float64, copy=False)
+        check_weights(factors, rows)
+        return factors
+
+    def _groups(self, groups: Any, rows: int, num_groups: int | None) -> Any:
+        """Return the group of each row, int64 [N], or None."""
+        if groups is None:
+            return None
+        numbers = self._adopt(groups, "groups")
+        check_groups(numbers, rows, num_groups)
+        return numbers.astype(np.int64, copy=False)
 
     def eps(
         self, votes: Any, delta: float, *, conversion: str = "improved"
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Return (eps [N], order index [N]): each query taken alone, converted as `rdp_to_eps` does."""
-        lnq, top = self._read(votes)
+        array = self._votes(votes)
         extra = surcharge(self.grid, check_delta(delta), conversion)
-        best, index = np.empty(len(lnq)), np.empty(len(lnq), np.int64)
-        step = max(1, BUFFER_VALUES // self.grid.size)
-        for begin in range(0, len(lnq), step):
-            rows = slice(begin, begin + step)
-            candidates = self._costs(lnq[rows], top[rows], None) + extra
-            index[rows] = np.argmin(candidates, axis=1)
-            best[rows] = np.maximum(np.min(candidates, axis=1), 0.0)
+        best = self.space.room(self, (len(array),), np.float64, array)
+        index = self.space.room(self, (len(array),), np.int64, array)
+        for rows, lnq, top in self._read(array):
+            self.space.best(self, lnq, top, extra, best[rows], index[rows])
         return best, index
 
     def accumulator(self, num_groups: int | None = None) -> Accumulator:
@@ -209,31 +255,18 @@ class PatePlan:
         self,
         votes: Any,
         *,
-        groups: ArrayLike | None = None,
-        weights: ArrayLike | None = None,
-        realised: ArrayLike | None = None,
+        groups: Any = None,
+        weights: Any = None,
+        realised: Any = None,
     ) -> NDArray[np.float64]:
         """Return the summed cost at each order: float64 [L], or [G, L] with groups (int [N] in 0..G-1).
 
         weights: how often each row counts, float [N]. realised as in `rdp`. Memory does not grow with N.
         """
-        array = check_votes(votes, self.num_classes)
-        numbers = check_groups(groups, len(array), None)
-        most = None if numbers is None else int(numbers.max(initial=-1)) + 1
+        array = self._votes(votes)
+        numbers = self._groups(groups, len(array), None)
+        most = None if numbers is None else int(numbers.max()) + 1 if len(numbers) else 0
         return self.accumulator(most).add(array, groups=numbers, weights=weights, realised=realised).total()
-
-    def _checked(
-        self, votes: Any, groups: Any, weights: Any, realised: Any, num_groups: int | None
-    ) -> tuple[NDArray[Any], Any, Any, Any]:
-        array = check_votes(votes, self.num_classes)
-        if (groups is None) != (num_groups is None):
-            raise ValueError(f"groups and num_groups={num_groups}: give both or neither")
-        return (
-            array,
-            check_groups(groups, len(array), num_groups),
-            check_weights(weights, len(array)),
-            check_flags(realised, len(array), self.confident),
-        )
 
     def running_eps(
         self,
@@ -242,7 +275,7 @@ class PatePlan:
         *,
         start: ArrayLike | None = None,
         every: int = 1,
-        groups: ArrayLike | None = None,
+        groups: Any = None,
         conversion: str = "improved",
     ) -> NDArray[np.float64]:
         """Return eps of all queries so far, after every `every`-th one: float64 [N // every].
@@ -254,12 +287,11 @@ class PatePlan:
 
     def queries_until(self, votes: Any, budget: float, delta: float, *, conversion: str = "improved") -> int:
         """Return the index of the first query after which eps exceeds `budget`; N if none does."""
-        spent = self.running_eps(votes, delta, conversion=conversion)
-        over = spent > budget
-        return int(np.argmax(over)) if over.any() else len(spent)
+        over = self.running_eps(votes, delta, conversion=conversion) > budget
+        return int(over.argmax()) if over.any() else len(over)
 
     def rdp_to_eps(
-        self, rdp: ArrayLike, delta: float, conversion: str = "improved"
+        self, rdp: Any, delta: float, conversion: str = "improved"
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return `rdp_to_eps` of costs at this plan's orders."""
-        return rdp_to_eps(rdp, self.grid, delta, conversion)
+        """Return `rdp_to_eps` of costs at this plan's orders; costs on a device are copied to the host."""
+        return rdp_to_eps(to_host(rdp), self.grid, delta, conversion)

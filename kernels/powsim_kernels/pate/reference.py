@@ -89,8 +89,18 @@ def finish(plan: PatePlan, state: dict[str, Floats]) -> Floats:
     return state["sums"].copy()
 
 
-def run(plan: PatePlan, lnq: Floats, top: Floats, spent: Floats, extra: Floats, eps: Floats) -> None:
-    """Fill eps after each row; `spent` [L] is what came before, and is changed."""
+def run(
+    plan: PatePlan,
+    lnq: Floats,
+    top: Floats,
+    groups: NDArray[np.int64] | None,
+    spent: Floats,
+    extra: Floats,
+    eps: Floats,
+    state: dict[str, Any],
+) -> None:
+    """Fill eps after each row of a piece; `spent` [G, L] is what came before, and is changed; `state` is not used."""
     for row in range(len(lnq)):
-        spent += plan._costs(lnq[row : row + 1], top[row : row + 1], None)[0]
-        eps[row] = np.min(spent + extra)
+        mine = spent[0 if groups is None else groups[row]]
+        mine += plan._costs(lnq[row : row + 1], top[row : row + 1], None)[0]
+        eps[row] = np.min(mine + extra)

@@ -1,48 +1,52 @@
-"""What callers may hand in beside the plan: votes in pieces of bounded size, and one number per row."""
+"""What callers may hand in beside the plan, on the host or on a device: votes, and one number per row."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
 
-DIRECT = ("uint8", "int8", "uint16", "int16", "int32", "int64", "float32", "float64")
-"""Votes of these types are read where they are, if they are C-contiguous; others are converted in pieces."""
-PIECE_VALUES = 1 << 18
+ON_DEVICE = (2, 13)
+"""DLPack's numbers for memory of a CUDA device, and for memory that devices and the host share."""
 
 
-def check_votes(votes: Any, num_classes: int) -> NDArray[Any]:
-    """Return votes as an array [N, C]; one histogram [C] becomes [1, C]. Values are not looked at."""
-    if hasattr(votes, "__cuda_array_interface__"):
-        raise TypeError("votes lie on a CUDA device, and this kernel has no cuda twin yet: copy them to the host")
-    array = np.asarray(votes)
+def on_device(values: Any) -> bool:
+    """Return whether an array lies on a CUDA device: CuPy's, torch's, or any other's that says so."""
+    if hasattr(values, "__cuda_array_interface__"):
+        return True
+    return hasattr(values, "__dlpack_device__") and int(values.__dlpack_device__()[0]) in ON_DEVICE
+
+
+def to_host(values: Any) -> Any:
+    """Return an array on the host; CuPy's and torch's are copied there, others are as they were."""
+    if not on_device(values):
+        return values
+    return values.get() if hasattr(values, "get") else values.cpu().numpy()
+
+
+def check_votes(array: Any, given: Any, num_classes: int) -> Any:
+    """Return votes [N, C] of an adopted array; one histogram [C] becomes [1, C]. Values are not looked at."""
     if array.dtype.kind not in "iuf":
         raise TypeError(f"votes have dtype {array.dtype}: counts must be integers or floats")
     if array.ndim == 1:
         array = array[None, :]
     if array.ndim != 2 or array.shape[1] != num_classes:
-        raise ValueError(f"votes have shape {np.shape(votes)}: [queries, num_classes={num_classes}] is needed")
+        shape = tuple(given.shape) if hasattr(given, "shape") else np.shape(given)
+        raise ValueError(f"votes have shape {shape}: [queries, num_classes={num_classes}] is needed")
     return array
 
 
-def pieces(votes: NDArray[Any], rows: int | None = None) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (first row, rows that a twin can read); the whole array at once where that takes no copy."""
-    direct = votes.dtype.name in DIRECT and votes.dtype.isnative and votes.flags.c_contiguous
-    step = rows or (max(len(votes), 1) if direct else max(1, PIECE_VALUES // votes.shape[1]))
-    for begin in range(0, len(votes), step):
-        piece = votes[begin : begin + step]
-        if not direct:
-            name = votes.dtype.name
-            if name in ("uint32", "uint64"):  # every count that a plan allows fits int64
-                piece = np.minimum(piece, np.uint64(2**62) if name == "uint64" else piece.dtype.type(2**32 - 1))
-                name = "int64"
-            piece = np.ascontiguousarray(piece, dtype=name if name in DIRECT else "float64")
-        yield begin, piece
+def readable(piece: Any, direct: tuple[str, ...]) -> Any:
+    """Return votes of a type that kernels read; every count that a plan allows fits int64."""
+    name = piece.dtype.name
+    if name in direct:
+        return piece if piece.dtype.isnative else piece.astype(name)
+    if name == "uint64":
+        return piece.clip(None, np.uint64(2**62)).astype("int64")
+    return piece.astype("int64" if name == "uint32" else "float64")
 
 
-def bad_row(row: int, first: int, piece: NDArray[Any], num_voters: int) -> ValueError:
+def bad_row(row: int, first: int, piece: Any, num_voters: int) -> ValueError:
     """Return the error that names a row whose counts cannot be votes."""
     counts = piece[row, :20].tolist()
     more = f" and {piece.shape[1] - 20} more" if piece.shape[1] > 20 else ""
@@ -52,44 +56,34 @@ def bad_row(row: int, first: int, piece: NDArray[Any], num_voters: int) -> Value
     )
 
 
-def check_flags(realised: ArrayLike | None, rows: int, confident: bool) -> NDArray[np.bool_] | None:
-    """Return which rows were answered, bool [N], or None for the expectation."""
-    if realised is None:
-        return None
+def check_flags(flags: Any, rows: int, confident: bool) -> None:
+    """Raise where flags, bool [N], cannot say which rows were answered."""
     if not confident:
         raise ValueError("realised says which queries passed the threshold: this plan has no threshold and sigma1")
-    flags = np.asarray(realised)
     if flags.dtype != np.bool_:
         raise TypeError(f"realised has dtype {flags.dtype}: bool is needed")
     if flags.shape != (rows,):
         raise ValueError(f"realised has shape {flags.shape}: one per row, ({rows},), is needed")
-    return np.ascontiguousarray(flags)
 
 
-def check_weights(weights: ArrayLike | None, rows: int) -> NDArray[np.float64] | None:
-    """Return how often each row counts, float64 [N]."""
-    if weights is None:
-        return None
-    factors = np.ascontiguousarray(weights, dtype=np.float64)
+def check_weights(factors: Any, rows: int) -> None:
+    """Raise where factors, float64 [N], cannot say how often each row counts."""
     if factors.shape != (rows,):
         raise ValueError(f"weights have shape {factors.shape}: one per row, ({rows},), is needed")
-    bad = ~(np.isfinite(factors) & (factors >= 0.0))
-    if bad.any():
-        raise ValueError(f"weights[{int(np.argmax(bad))}] = {factors[bad][0]} is negative or not finite")
-    return factors
+    good = (factors >= 0.0) & (factors <= np.finfo(np.float64).max)  # NaN compares false
+    if not good.all():
+        at = int(good.argmin())
+        raise ValueError(f"weights[{at}] = {float(factors[at])} is negative or not finite")
 
 
-def check_groups(groups: ArrayLike | None, rows: int, num_groups: int | None) -> NDArray[np.int64] | None:
-    """Return the group of each row, int64 [N] in 0..num_groups-1."""
-    if groups is None:
-        return None
-    numbers = np.asarray(groups)
-    if numbers.dtype.kind not in "iu" and numbers.size:
+def check_groups(numbers: Any, rows: int, num_groups: int | None) -> None:
+    """Raise where numbers, integers [N], are no groups in 0..num_groups-1."""
+    if numbers.dtype.kind not in "iu" and len(numbers):
         raise TypeError(f"groups have dtype {numbers.dtype}: integers are needed")
     if numbers.shape != (rows,):
         raise ValueError(f"groups have shape {numbers.shape}: one per row, ({rows},), is needed")
-    bad = (numbers < 0) | (numbers >= (2**31 if num_groups is None else num_groups))
-    if bad.any():
+    good = (numbers >= 0) & (numbers < (2**31 if num_groups is None else num_groups))
+    if not good.all():
+        at = int(good.argmin())
         limit = "" if num_groups is None else f" or not below num_groups={num_groups}"
-        raise ValueError(f"groups[{int(np.argmax(bad))}] = {numbers[bad][0]} is negative{limit}")
-    return np.ascontiguousarray(numbers, dtype=np.int64)
+        raise ValueError(f"groups[{at}] = {int(numbers[at])} is negative{limit}")

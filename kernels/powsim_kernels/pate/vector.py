@@ -19,6 +19,7 @@ MAGIC_BITS = 0x4338000000000000
 ROOT_HALF_BITS = 0x3FE6A09E667F3BCD
 ONE_BITS = 0x3FF0000000000000
 LEAST = -708.0
+CHUNK = 32  # numbers of which `chunk_most` finds the largest
 NEGLIGIBLE = 1e-140  # squares of smaller numbers are subnormal, 50 times slower, and count for nothing
 
 
@@ -32,8 +33,28 @@ def _of_bits(typing_context: Any, x: Any) -> Any:
     return types.float64(types.int64), lambda _, builder, __, args: builder.bitcast(args[0], ir.DoubleType())
 
 
+def _chunk_most(typing_context: Any, numbers: Any, at: Any) -> Any:
+    """Return the largest of CHUNK unsigned numbers of a C-contiguous array, from the flat index `at` on.
+
+    Written as one vector reduction: LLVM unrolls the loop to as many branches instead (450 -> 105 ns for 1,000).
+    """
+    bits = numbers.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(bits), CHUNK)
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        loaded = builder.load(builder.bitcast(builder.gep(data, [args[1]]), vector.as_pointer()), align=bits // 8)
+        kind = ir.FunctionType(ir.IntType(bits), [vector])
+        name = f"llvm.vector.reduce.umax.v{CHUNK}i{bits}"
+        found = builder.call(builder.module.globals.get(name) or ir.Function(builder.module, kind, name), [loaded])
+        return found if bits == 64 else builder.zext(found, ir.IntType(64))
+
+    return types.uint64(numbers, types.uint64), generate
+
+
 bits_of: Any = intrinsic(_bits_of)
 of_bits: Any = intrinsic(_of_bits)
+chunk_most: Any = intrinsic(_chunk_most)
 
 
 def fused(function: Any) -> Any:
@@ -72,12 +93,8 @@ def expm1(x):  # type: ignore[no-untyped-def]
 
 
 @fused
-def log(x):  # type: ignore[no-untyped-def]
-    """Return ln x of a normal positive number (fdlibm's series in s = f / (2 + f))."""
-    bits = bits_of(x)
-    biased = (bits - ROOT_HALF_BITS + ONE_BITS) >> 52
-    n = of_bits(biased + (MAGIC_BITS - 1023)) - MAGIC
-    f = of_bits(bits - ((biased - 1023) << 52)) - 1.0
+def _log_near(n, f):  # type: ignore[no-untyped-def]
+    """Return n ln 2 + ln(1 + f) for 1 + f in 0.7..1.42 (fdlibm's series in s = f / (2 + f))."""
     safe = f if abs(f) > NEGLIGIBLE else 0.0
     s = safe / (2.0 + safe)
     z = s * s
@@ -91,7 +108,17 @@ def log(x):  # type: ignore[no-untyped-def]
 
 
 @fused
+def log(x):  # type: ignore[no-untyped-def]
+    """Return ln x of a normal positive number."""
+    bits = bits_of(x)
+    biased = (bits - ROOT_HALF_BITS + ONE_BITS) >> 52
+    n = of_bits(biased + (MAGIC_BITS - 1023)) - MAGIC
+    return _log_near(n, of_bits(bits - ((biased - 1023) << 52)) - 1.0)
+
+
+@fused
 def log1p(x):  # type: ignore[no-untyped-def]
-    """Return ln(1 + x) for x >= 0."""
-    u = 1.0 + x
-    return log(u) + (x - (u - 1.0)) / u
+    """Return ln(1 + x) for 0 <= x < 1e300: f = (1 + x) 2^-n - 1 comes from x itself, with nothing rounded away."""
+    biased = (bits_of(1.0 + x) - ROOT_HALF_BITS + ONE_BITS) >> 52
+    scale = of_bits((2046 - biased) << 52)
+    return _log_near(of_bits(biased + (MAGIC_BITS - 1023)) - MAGIC, x * scale + (scale - 1.0))

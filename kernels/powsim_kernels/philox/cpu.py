@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from powsim_kernels.jit import helper, inline, jit
+from powsim_kernels.jit import helper, jit
 from powsim_kernels.threads import over_ranges
 
 GRAIN = 1 << 14
@@ -27,14 +27,14 @@ def block(c0, c1, c2, c3, key):  # type: ignore[no-untyped-def]
     return c0, c1, c2, c3
 
 
-@inline
+@helper
 def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     # What multiplies is cut to 32 bits, and nothing else: vector products read no more of their own accord.
     first, second = M0 * (c0 & LOW), M1 * (c2 & LOW)
     return (second >> HALF) ^ c1 ^ k0, second, (first >> HALF) ^ c3 ^ k1, first
 
 
-@inline
+@helper
 def five(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     """Return four words after five rounds, written out, so that LLVM makes vector code of loops over them.
 
@@ -48,13 +48,13 @@ def five(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
     return _round(c0, c1, c2, c3, (k0 + FOUR * W0) & LOW, (k1 + FOUR * W1) & LOW)
 
 
-@inline
+@helper
 def later_keys(key):  # type: ignore[no-untyped-def]
     """Return the two keys of the sixth round."""
     return ((key & LOW) + FIVE * W0) & LOW, ((key >> HALF) + FIVE * W1) & LOW
 
 
-@inline
+@helper
 def unrolled(c0, c1, c2, c3, key):  # type: ignore[no-untyped-def]
     """Return what `block` does, its rounds written out."""
     c0, c1, c2, c3 = five(c0, c1, c2, c3, key & LOW, key >> HALF)

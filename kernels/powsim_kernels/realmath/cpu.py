@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from powsim_kernels.jit import inline
+from powsim_kernels.jit import helper
 from powsim_kernels.pate.vector import bits_of, of_bits
 from powsim_kernels.realmath import coefficients as c
 
@@ -64,7 +64,7 @@ floor: Any = _unary("llvm.floor", "Return the greatest whole number not above, a
 nearest: Any = _unary("llvm.rint", "Return the nearest whole number, the even one of two, as a double.")
 
 
-@inline
+@helper
 def log_parts(x):  # type: ignore[no-untyped-def]
     """Return n, f and f / (2 + f) of x = 2^n (1 + f), for `log_joined`: two short loops are faster than a long one."""
     # Unsigned: AVX2 has no arithmetic shift of 64-bit integers.
@@ -75,7 +75,7 @@ def log_parts(x):  # type: ignore[no-untyped-def]
     return n, f, f / (2.0 + f)
 
 
-@inline
+@helper
 def log_joined(n, f, s):  # type: ignore[no-untyped-def]
     """Return ln x by its parts."""
     z = s * s
@@ -86,26 +86,26 @@ def log_joined(n, f, s):  # type: ignore[no-untyped-def]
     return fma(n, LN2_HIGH, f - (half - fma(s, half + rest, n * LN2_LOW)))
 
 
-@inline
+@helper
 def log(x):  # type: ignore[no-untyped-def]
     """Return ln x of a normal positive number."""
     n, f, s = log_parts(x)
     return log_joined(n, f, s)
 
 
-@inline
+@helper
 def log2(x):  # type: ignore[no-untyped-def]
     """Return log2 x of a normal positive number."""
     return log(x) * LOG2_E
 
 
-@inline
+@helper
 def log1m_small(p):  # type: ignore[no-untyped-def]
     """Return ln(1 - p) for p in [0, SMALL]."""
     return -fma(p * p, fma(fma(fma(SERIES[3], p, SERIES[2]), p, SERIES[1]), p, SERIES[0]), p)
 
 
-@inline
+@helper
 def log1m(p):  # type: ignore[no-untyped-def]
     """Return ln(1 - p) for p in [0, 1]; -inf at 1."""
     u = 1.0 - p
@@ -114,7 +114,7 @@ def log1m(p):  # type: ignore[no-untyped-def]
     return choose(p <= SMALL, log1m_small(p), choose(u > 0.0, value, -math.inf))
 
 
-@inline
+@helper
 def _from_one(r, k):  # type: ignore[no-untyped-def]
     square = r * r
     even = fma(fma(fma(k[13], square, k[11]), square, k[9]), square, k[7])
@@ -124,13 +124,13 @@ def _from_one(r, k):  # type: ignore[no-untyped-def]
     return fma(r, fma(r, odd, even), 1.0)
 
 
-@inline
+@helper
 def _horner8(r, k):  # type: ignore[no-untyped-def]
     value = fma(fma(fma(fma(k[7], r, k[6]), r, k[5]), r, k[4]), r, k[3])
     return fma(fma(fma(value, r, k[2]), r, k[1]), r, k[0])
 
 
-@inline
+@helper
 def exp(x):  # type: ignore[no-untyped-def]
     """Return e^x for -708 <= x <= 709."""
     shifted = x * LOG2_E + MAGIC
@@ -139,14 +139,14 @@ def exp(x):  # type: ignore[no-untyped-def]
     return _from_one(r, EXP) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
 
 
-@inline
+@helper
 def exp2(x):  # type: ignore[no-untyped-def]
     """Return 2^x for -1022 <= x <= 1023; exact at integers."""
     shifted = x + MAGIC
     return _from_one(x - (shifted - MAGIC), EXP2) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
 
 
-@inline
+@helper
 def normal_quantile(p):  # type: ignore[no-untyped-def]
     """Return the standard normal quantile of p in [2^-54, 1)."""
     q = p - 0.5

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.backend import BackendUnavailable
+from powsim_kernels.cuda import named_faults
 from powsim_kernels.sha256 import nvml, tiles, tune, variants
 from powsim_kernels.sha256.variants import WARPS_PER_BLOCK, Variant
 
@@ -28,9 +29,6 @@ BLOCK = 32 * WARPS_PER_BLOCK
 SIDE_BY_SIDE = 8
 """Puzzles that a search should have open for each resident warp: enough that warps seldom meet on one."""
 
-FAULTS = (RuntimeError, OSError, ImportError, MemoryError, cupy.cuda.compiler.CompileException)
-"""What CuPy raises: CUDA's, NVRTC's and the loader's errors are RuntimeErrors, its out of memory is a MemoryError."""
-
 
 class Puzzles(NamedTuple):
     """Challenges as `search` wants them: on every device."""
@@ -38,31 +36,6 @@ class Puzzles(NamedTuple):
     place: NDArray[np.int64]  # [P] byte of the last block at which the nonce begins, 0..47
     midstate: list[Any]  # per device, uint32 [P, 8]
     tail: list[Any]  # per device, uint32 [P, 16]
-
-
-@contextmanager
-def named_faults(doing: str) -> Iterator[None]:
-    """Turn errors of CuPy, the compiler, the driver and the device into BackendUnavailable with a cause and a cure."""
-    try:
-        yield
-    except BackendUnavailable:
-        raise
-    except FAULTS as error:
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:500]  # a compiler's log is long
-        if isinstance(error, MemoryError):
-            cure = "give it fewer or shorter messages at a time, free the memory of the device, or use backend='cpu'"
-        elif "nvrtc" in text.lower() and not isinstance(error, cupy.cuda.compiler.CompileException):
-            cure = (
-                "install NVIDIA's run-time compiler (`pip install nvidia-cuda-nvrtc`, for CUDA 12 "
-                "`nvidia-cuda-nvrtc-cu12`), or use backend='cpu'"
-            )
-        elif isinstance(error, cupy.cuda.compiler.CompileException):
-            cure = "update CuPy and NVRTC, or use backend='cpu'"
-        elif "cudaErrorInsufficientDriver" in text:
-            cure = "install or update NVIDIA's driver, or use backend='cpu'"
-        else:
-            cure = "see what `nvidia-smi` says, start the program anew, or use backend='cpu'"
-        raise BackendUnavailable(f"backend 'cuda' failed while {doing}: {text}: {cure}") from error
 
 
 class Device:
@@ -98,7 +71,8 @@ class Device:
     @contextmanager
     def working(self, doing: str) -> Iterator[None]:
         """Make this the current device, and name what goes wrong on it."""
-        with named_faults(f"{doing} on device {self.index} ({self.name})"), cupy.cuda.Device(self.index):
+        smaller = "give it fewer or shorter messages at a time"
+        with named_faults(f"{doing} on device {self.index} ({self.name})", smaller), cupy.cuda.Device(self.index):
             yield
 
     def kernel(self, file: str, name: str, options: tuple[str, ...] = ("-std=c++17",)) -> Any:

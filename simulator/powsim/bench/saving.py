@@ -14,11 +14,11 @@ from powsim.bench.machine import kind_of
 from powsim.bench.measuring import Spread
 from powsim.bench.nearest import assumed_watts
 from powsim.bench.outcome import FAMILY, Outcome, Prices
-from powsim.bench.target import write
 from powsim.devices import Device
 from powsim.edge import NAME, told
 from powsim.own_devices import DeviceSpec
 from powsim.results import OutputError
+from powsim.target import write
 from powsim.text import shown
 
 

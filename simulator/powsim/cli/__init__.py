@@ -49,6 +49,7 @@ def _run(arguments: list[str]) -> int:
     from powsim.cli.commands import cli
     from powsim.edge import ScenarioError
     from powsim.results import OutputError
+    from powsim.votes import VotesError
     from powsim_kernels import BackendUnavailable
 
     try:
@@ -64,7 +65,7 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         streams.say("Error: out of memory: lower identities, replicas or queries; nothing was kept")
         return USAGE
-    except (ScenarioError, BackendUnavailable, OutputError) as error:
+    except (ScenarioError, BackendUnavailable, OutputError, VotesError) as error:
         streams.say(f"Error: {error}")
         return USAGE
     except BrokenPipeError:

@@ -14,13 +14,13 @@ from rich.text import Text
 from powsim.bench import hashcat, imported, saving
 from powsim.bench.outcome import Outcome, Prices, document
 from powsim.bench.run import Plan, run
-from powsim.bench.target import check
 from powsim.cli import interrupts
 from powsim.cli.progress import progress_bar
 from powsim.devices import Device
 from powsim.report import bench as report
 from powsim.report.console import data, words
 from powsim.results import OutputError
+from powsim.target import check
 from powsim.text import number, printable
 from powsim_kernels import BackendUnavailable
 

@@ -311,3 +311,61 @@ def bench(
     plan = Plan(seconds=0.12, repeats=3) if quick else Plan() if seconds is None else Plan(seconds=seconds)
     plan = replace(plan, threads=threads, prices=prices)
     raise click.exceptions.Exit(benching.measure(plan, as_json, target, name, force))
+
+
+@cli.command()
+@click.argument("votes", type=click.Path(path_type=Path))
+@click.option("--teachers", type=click.IntRange(1, 2**53), required=True, help="How many vote: T, or k of private-kNN.")
+@click.option("--sigma", type=Amount(0, min_open=True), required=True, help="Noise per class, in votes.")
+@click.option("--delta", type=Amount(0, 1, min_open=True, max_open=True), default=1e-5, help="Of (eps, delta) [1e-5].")
+@click.option("--threshold", type=Amount(0), help="Confident GNMax: votes that the winner must reach; with --sigma1.")
+@click.option("--sigma1", type=Amount(0, min_open=True), help="Noise of the threshold, in votes.")
+@click.option(
+    "--screening", type=click.Choice(["theorem6", "exact"]), default="theorem6", help="Price of the threshold."
+)
+@click.option(
+    "--mechanism", type=click.Choice(["gnmax", "lnmax"]), default="gnmax", help="Gaussian [default] or Laplace noise."
+)
+@click.option("--no-clip", is_flag=True, help="As published for private-kNN: no min with the data-independent cost.")
+@click.option("--orders", default="long", show_default=True, help="Renyi orders: long (396), short (26), or 2,4,8.5.")
+@click.option(
+    "--conversion", type=click.Choice(["improved", "classic"]), default="improved", help="From RDP to eps [improved]."
+)
+@click.option("--key", help="Array or column(s) with the votes: votes, class_*, or a,b,c [votes, else the only ones].")
+@click.option("--identity", help="Array or column that says whose query each row is: adds totals of each.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Costs of the queries: .parquet, .npz, .csv [VOTES.costs.*]."
+)
+@click.option("--no-save", is_flag=True, help="Write no costs of the queries.")
+@click.option("--force", is_flag=True, help="Let --out replace a file, or the one that it links to.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+@BACKEND
+@click.option("--threads", type=click.IntRange(1, 4096), help="Threads [all CPUs]; results do not depend on it.")
+def cost(
+    votes: Path,
+    delta: float,
+    orders: str,
+    conversion: str,
+    key: str | None,
+    identity: str | None,
+    out: Path | None,
+    no_save: bool,
+    force: bool,
+    as_json: bool,
+    no_clip: bool,
+    teachers: int,
+    **plan: Any,
+) -> None:
+    """Price the histograms of teacher votes in VOTES (.npy, .npz, .parquet, of any size) by PATE's analysis.
+
+    Prints a summary and writes what each query costs, alone and with those before it. Costs are private, as votes are.
+    """
+    from powsim.cli.costing import cost_file, grid
+
+    if no_save and (out is not None or force):
+        raise click.UsageError("--no-save excludes --out and --force.")
+    try:
+        settings = {**plan, "orders": grid(orders), "clip": not no_clip, "num_voters": teachers}
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    cost_file(votes, settings, delta, conversion, key, identity, out, not no_save, force, as_json)

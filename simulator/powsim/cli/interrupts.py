@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from types import FrameType
@@ -15,12 +16,23 @@ _seen: list[tuple[int, float]] = []
 
 @contextlib.contextmanager
 def remembered() -> Iterator[None]:
-    """Turn signals into a KeyboardInterrupt that is remembered while the block runs; in a main thread only."""
+    """Turn signals into a KeyboardInterrupt that is remembered while the block runs; in a main thread only.
+
+    One that came inside a callback of C code, which can only print it, is remembered without that.
+    """
     before = {number: signal.getsignal(number) for number in HANDLED}
+    hook = sys.unraisablehook
+
+    def quiet(lost: sys.UnraisableHookArgs) -> None:
+        if not (seen() is not None and issubclass(lost.exc_type, KeyboardInterrupt)):
+            hook(lost)
+
     install()
+    sys.unraisablehook = quiet
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
 

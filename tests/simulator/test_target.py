@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from powsim.bench import target
+from powsim import target
 from powsim.results import OutputError
 
 
@@ -45,7 +45,7 @@ def test_a_link_stays_and_what_it_leads_to_is_written(tmp_path: Path) -> None:
 
 
 def test_the_file_that_stdout_goes_to_is_not_replaced(tmp_path: Path) -> None:
-    code = "from powsim.bench.target import check; from pathlib import Path; check(Path('/dev/stdout'), True)"
+    code = "from powsim.target import check; from pathlib import Path; check(Path('/dev/stdout'), True)"
     with (tmp_path / "out").open("w") as out:
         done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, check=False)
     assert "where this command prints" in done.stderr

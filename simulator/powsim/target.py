@@ -1,4 +1,4 @@
-"""The file of --save: asked about before anything is measured, written whole or not at all, never over a stranger's.
+"""The file to write: asked about before any work is done, written whole or not at all, never over a stranger's.
 
 A link is followed: the file that it leads to is the one that is written or replaced, and the link stays.
 """
@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,28 +22,28 @@ PREFIX = ".powsim.partial-"
 Answer = TypeVar("Answer")
 
 
-def check(target: Path, force: bool) -> Path:
+def check(target: Path, force: bool, option: str = "--save") -> Path:
     """Return the file to write, links followed; a file is made beside it and removed, to see that one can be.
 
-    Raises OutputError where `target` cannot be written, or may not be replaced.
+    option: what named the target, for messages. Raises OutputError where it cannot be written, or may not be replaced.
     """
     name = _named(target)
-    there = _asked(name, lambda: _status(target, follow=True))
+    there = _asked(name, option, lambda: _status(target, follow=True))
     if there is not None:
         kind = kind_of(there.st_mode)
         if kind is not None:
-            raise OutputError(f"{name} is {kind}: choose another --save, a file or a new name")
+            raise OutputError(f"{name} is {kind}: choose another {option}, a file or a new name")
         if _is_open(there):
-            raise OutputError(f"{name} is where this command prints: choose another --save")
-    if not force and (there is not None or _asked(name, lambda: _status(target, follow=False)) is not None):
-        raise OutputError(f"{name} exists: choose another --save, or replace it with --force")
-    real = Path(_asked(name, lambda: os.path.realpath(target)))
-    folder = _asked(name, lambda: _status(real.parent, follow=True))
+            raise OutputError(f"{name} is where this command prints: choose another {option}")
+    if not force and (there is not None or _asked(name, option, lambda: _status(target, follow=False)) is not None):
+        raise OutputError(f"{name} exists: choose another {option}, or replace it with --force")
+    real = Path(_asked(name, option, lambda: os.path.realpath(target)))
+    folder = _asked(name, option, lambda: _status(real.parent, follow=True))
     if folder is None or not stat.S_ISDIR(folder.st_mode):
         raise OutputError(f"cannot write {name}: there is no folder {_named(real.parent)}; make it first")
     if there is not None and _kept(there, folder):
-        raise OutputError(f"{name} is another user's, in a folder where only they replace it: choose another --save")
-    handle, temporary = _asked(name, lambda: tempfile.mkstemp(prefix=PREFIX, dir=real.parent))
+        raise OutputError(f"{name} is another user's, in a folder where only they replace it: choose another {option}")
+    handle, temporary = _asked(name, option, lambda: tempfile.mkstemp(prefix=PREFIX, dir=real.parent))
     os.close(handle)
     Path(temporary).unlink()
     return real
@@ -51,12 +51,22 @@ def check(target: Path, force: bool) -> Path:
 
 def write(target: Path, content: bytes, force: bool) -> None:
     """Write the file; it is whole or not there. Raises OutputError, also where one came meanwhile, without `force`."""
-    real, name, temporary = check(target, force), _named(target), None
+    with staged(target, force) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextlib.contextmanager
+def staged(target: Path, force: bool, option: str = "--save") -> Iterator[Path]:
+    """Yield a file beside the target that takes its name when the block ends well, and vanishes when it does not.
+
+    Raises OutputError as `check` does, where writing fails, and where the name was taken meanwhile, without `force`.
+    """
+    real, name, temporary = check(target, force, option), _named(target), None
     try:
         handle, temporary = tempfile.mkstemp(prefix=PREFIX, dir=real.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
+        os.close(handle)
+        yield Path(temporary)
+        with open(temporary, "rb+") as file:  # noqa: PTH123
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -67,8 +77,10 @@ def write(target: Path, content: bytes, force: bool) -> None:
             _take(Path(temporary), real)
     except FileExistsError:
         raise OutputError(
-            f"{name} came while this run went on, from another one: it stays as it is; choose another --save"
+            f"{name} came while this run went on, from another one: it stays as it is; choose another {option}"
         ) from None
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"cannot write {name}: {reason(error)}; nothing was kept") from error
     finally:
@@ -96,12 +108,12 @@ def _named(path: Path) -> str:
     return shown(str(path), 300)
 
 
-def _asked(name: str, ask: Callable[[], Answer]) -> Answer:
+def _asked(name: str, option: str, ask: Callable[[], Answer]) -> Answer:
     """Return what the system answers. Raises OutputError where it refuses to."""
     try:
         return ask()
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise OutputError(f"cannot write {name}: {reason(error)}; choose another --save") from None
+        raise OutputError(f"cannot write {name}: {reason(error)}; choose another {option}") from None
 
 
 def _status(path: Path, follow: bool) -> os.stat_result | None:
