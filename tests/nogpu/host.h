@@ -82,11 +82,6 @@ static inline T atomicAdd(T* p, T v) {
 }
 template <class T>
 static inline T __ldg(const T* p) { return *p; }
-static inline double __longlong_as_double(long long bits) {
-  double x;
-  memcpy(&x, &bits, 8);
-  return x;
-}
 static inline double erfcx(double x) {
   const long double wide = x;
   if (x < 20.0) return (double)(erfcl(wide) * expl(wide * wide));

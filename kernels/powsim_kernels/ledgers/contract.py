@@ -6,15 +6,15 @@ import importlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from powsim_kernels.backend import resolve
 from powsim_kernels.geometric.contract import MAX_BITS
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
 from powsim_kernels.ledgers.plan import LedgerPlan
 from powsim_kernels.ledgers.totals import LedgerRows, LedgerTotals, Part, totals_of, with_part
+from powsim_kernels.pate.choice import choose
 from powsim_kernels.philox.contract import check_number
 from powsim_kernels.threads import thread_count
 
-OFFERED = ("reference", "cpu")
+OFFERED = ("reference", "cpu", "cuda")
 CHUNK = 1 << 18
 
 
@@ -51,7 +51,7 @@ def simulate_ledgers(
     step = -(-check_number("chunk", chunk, 40) // BLOCK) * BLOCK
     if not step:
         raise ValueError("chunk=0 must be at least 1")
-    twin = importlib.import_module(f"powsim_kernels.ledgers.{resolve(backend, OFFERED)}")
+    twin = importlib.import_module(f"powsim_kernels.ledgers.{choose(backend, OFFERED, 'ledgers')}")
     packed, kept = pack(plan), [SUMS.index(name) for name in histograms]
     totals = totals_of(histograms, len(plan.devices.share))
     found: list[LedgerRows | None] = []
