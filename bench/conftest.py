@@ -62,6 +62,7 @@ SHOWN = (
     "cpu_ns_per_row",
     "times_one_order",
     "times_simpy",
+    "times_simpy_lean",
     "times_numpy",
     "times_numpy_whole",
     "times_replay",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -128,6 +131,23 @@ def test_taylor_coefficients_are_the_nearest_doubles() -> None:
         for k, (of_e, of_two) in enumerate(zip(coefficients.EXP, coefficients.EXP2, strict=True)):
             assert of_e == float(1 / mp.factorial(k))
             assert of_two == float(mp.log(2) ** k / mp.factorial(k))
+
+
+def test_a_cpu_without_fused_instructions_has_the_same_bits() -> None:
+    code = (
+        "import hashlib, numpy as np\nfrom numba import njit\nfrom powsim_kernels.realmath import cpu\n"
+        "@njit(error_model='numpy')\ndef over(x, out):\n    for i in range(len(x)):\n"
+        "        out[i] = cpu.log(x[i]) + cpu.exp2(x[i]) + cpu.normal_quantile(x[i])\n"
+        "x = np.random.default_rng(1).uniform(1e-9, 1, 5000)\nout = np.empty(5000)\nover(x, out)\n"
+        "print('vfmadd' in next(iter(over.inspect_asm().values())), hashlib.sha256(out.tobytes()).hexdigest())\n"
+    )
+    plain = {**os.environ, "NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}
+    found = [
+        subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True).stdout.split()
+        for env in (dict(os.environ), plain)
+    ]
+    assert found[1][0] == "False"
+    assert found[0][1] == found[1][1]
 
 
 @pytest.mark.parametrize("architecture", ["sm_80", "sm_90", "sm_120"])
