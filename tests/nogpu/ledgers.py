@@ -6,10 +6,9 @@ import numpy as np
 
 from nogpu import host
 from powsim_kernels.ledgers import LedgerPlan, Ledgers
-from powsim_kernels.ledgers.cpu import ROWS, rows_of
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
 from powsim_kernels.ledgers.source import OPTIONS, source
-from powsim_kernels.ledgers.totals import CELLS, Part, totals_of, with_part
+from powsim_kernels.ledgers.totals import CELLS, ROWS, Part, rows_of, totals_of, with_part
 
 
 def simulate(plan: LedgerPlan, begin: int, end: int, histograms: tuple[str, ...] = ("overhead",)) -> Ledgers:

@@ -18,7 +18,13 @@ from powsim_kernels.sha256 import contract, tune
 from powsim_kernels.sha256.variants import DEFAULT
 
 TWIN = "powsim_kernels.sha256.cuda"
-TWINS = (TWIN, "powsim_kernels.pate.cuda", "powsim_kernels.ledgers.cuda", "powsim_kernels.cuda")
+TWINS = (
+    TWIN,
+    "powsim_kernels.pate.cuda",
+    "powsim_kernels.ledgers.cuda",
+    "powsim_kernels.check.cuda",
+    "powsim_kernels.cuda",
+)
 
 
 def forget() -> None:

@@ -6,10 +6,8 @@ v1 stages over lanes. Threads take runs of whole blocks, so that sums are the sa
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
 from powsim_kernels.ledgers import identities, lanes, layout, spending, state
@@ -17,10 +15,9 @@ from powsim_kernels.ledgers.identities import WINDOW
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed
 from powsim_kernels.ledgers.state import BANKED, CLOCKED, LANES
 from powsim_kernels.ledgers.tally import tally
-from powsim_kernels.ledgers.totals import CELLS, COUNTS, LedgerRows, Part
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, Part, rows_of
 from powsim_kernels.threads import over_ranges
 
-ROWS = ("identity", "replica", "device", "queries", "puzzles", "hashes")
 STEP = 16  # lanes at work are rounded up to a multiple of what a vector loop takes at once
 
 
@@ -115,10 +112,3 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
         counts, hashes, cells = counts + part[0], hashes + part[1], cells + part[2]
         heaviest = max(heaviest, float(part[3]))
     return Part(counts, hashes, sums, cells, heaviest, rows_of(whole, real) if rows else None)
-
-
-def rows_of(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
-    """Return the rows of identities; hashes stay unsigned."""
-    columns: dict[str, Any] = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0]}
-    columns |= {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
-    return LedgerRows(**(columns | {"hashes": whole[-1]}))

@@ -15,11 +15,10 @@ import numpy as np
 from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.cuda import named_faults
 from powsim_kernels.ledgers import reference
-from powsim_kernels.ledgers.cpu import ROWS, rows_of
 from powsim_kernels.ledgers.layout import BLOCK, INTEGERS, SUMS, Packed, pack
 from powsim_kernels.ledgers.plan import Clock, Curve, Devices, LedgerPlan, Price, Users
 from powsim_kernels.ledgers.source import OPTIONS, source
-from powsim_kernels.ledgers.totals import CELLS, COUNTS, LedgerRows, Part
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, LedgerRows, Part, rows_of
 
 THREADS = 128
 COUNTED = len(COUNTS) + 2  # counts, and hashes in two halves

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ CELLS = (HIGHEST - LOWEST << SUB_BITS) + 2
 
 QUANTILE_ERROR = 1 / 129
 """Relative error of a quantile at most: half a cell, 0.78 %; values below 2^-32 count as 0."""
+
+ROWS = ("identity", "replica", "device", "queries", "puzzles", "hashes")
+"""The whole numbers of a row, in the order in which twins write them; its floats are the rate and SUMS."""
 
 COUNTS = ("identities", "queries", "puzzles", "above_2x")
 
@@ -144,6 +147,13 @@ class Part(NamedTuple):
     histograms: NDArray[np.int64]  # [H, D, CELLS]
     heaviest: float  # greatest work of an identity
     rows: LedgerRows | None
+
+
+def rows_of(whole: NDArray[np.uint64], real: NDArray[np.float64]) -> LedgerRows:
+    """Return the rows of identities; hashes stay unsigned."""
+    columns: dict[str, Any] = dict(zip(SUMS, real[1:], strict=True)) | {"rate_hz": real[0]}
+    columns |= {name: column.astype(np.int64) for name, column in zip(ROWS[:-1], whole, strict=False)}
+    return LedgerRows(**(columns | {"hashes": whole[-1]}))
 
 
 def totals_of(names: Sequence[str], devices: int) -> LedgerTotals:
