@@ -60,6 +60,8 @@ SHOWN = (
     "times_peer",
     "share_of_bandwidth",
     "cpu_ns_per_row",
+    "times_simpy",
+    "cpu_ns_per_job",
     "times_one_order",
     "times_simpy",
     "times_simpy_lean",

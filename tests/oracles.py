@@ -206,6 +206,103 @@ def lindley(arrival: Sequence[float], duration: Sequence[float]) -> list[float]:
     return done
 
 
+def simpy_queue(
+    arrival: Sequence[float],
+    service: Sequence[float],
+    servers: int = 1,
+    room: int | None = None,
+    patience: Sequence[float] | None = None,
+    retries: int = 0,
+    back_off: float = 1.0,
+    growth: float = 2.0,
+) -> list[tuple[float, float, float, int, int]]:
+    """Return (last coming, start, end, fate, attempts) of each job, played by SimPy's events and resource.
+
+    Fates: 0 served, 1 refused, 2 gave up. Instants at which two things happen at once are SimPy's own affair.
+    """
+    import simpy
+
+    env = simpy.Environment()
+    pool = simpy.Resource(env, capacity=servers)
+    out: list[Any] = [None] * len(arrival)
+
+    def job(number: int) -> Any:
+        yield env.timeout(arrival[number])
+        pause = back_off
+        for attempt in range(retries + 1):
+            came, fate = env.now, 1
+            if room is None or pool.count < servers or len(pool.queue) < room:
+                request = pool.request()
+                yield request if patience is None else request | env.timeout(patience[number])
+                if request.triggered:
+                    start = env.now
+                    yield env.timeout(service[number])
+                    pool.release(request)
+                    out[number] = came, start, env.now, 0, attempt + 1
+                    return
+                request.cancel()
+                fate = 2
+            out[number] = came, math.nan, env.now, fate, attempt + 1
+            if attempt < retries:
+                yield env.timeout(pause)
+                pause *= growth
+
+    for number in range(len(arrival)):
+        env.process(job(number))
+    env.run()
+    return out
+
+
+def simpy_gate(
+    messages: Sequence[tuple[float, int, float, float | None]],
+    gate_servers: int | None,
+    servers: int,
+    room: int,
+    time_out: float,
+) -> list[tuple[float | None, float]]:
+    """Return (wait for the gate, wait for the model) of each message, played by SimPy; None where it got lost.
+
+    A message is (time, 1 if honest, seconds at the gate, seconds at the model or None where the gate stops it). Only
+    the honest lose patience. gate_servers None: one pool does both kinds of work, without a second wait.
+    """
+    import simpy
+
+    env = simpy.Environment()
+    model = simpy.Resource(env, capacity=servers)
+    gate = model if gate_servers is None else simpy.Resource(env, capacity=gate_servers)
+    out: list[Any] = [(None, 0.0)] * len(messages)
+
+    def stay(pool: Any, honest: int, effort: float) -> Any:
+        came = env.now
+        if pool.count == pool.capacity and len(pool.queue) >= room:
+            return None
+        request = pool.request()
+        yield request | env.timeout(time_out) if honest else request
+        if not request.triggered:
+            request.cancel()
+            return None
+        start = env.now
+        yield env.timeout(effort)
+        pool.release(request)
+        return start - came
+
+    def play(number: int) -> Any:
+        time, honest, first, second = messages[number]
+        yield env.timeout(time)
+        both = first + second if second is not None and gate_servers is None else first
+        wait = yield from stay(gate, honest, both)
+        more = 0.0
+        if wait is not None and second is not None and gate_servers is not None:
+            more = yield from stay(model, honest, second)
+            wait = None if more is None else wait
+        out[number] = wait, 0.0 if more is None else more
+
+    for number in range(len(messages)):
+        env.process(play(number))
+    env.run()
+    return out
+
+
 @cache
 def pate_vectors() -> list[dict[str, Any]]:
     """Return the 132 cases of vectors_pate.json: exact inputs, expected values as decimal strings."""

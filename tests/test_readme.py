@@ -51,6 +51,14 @@ def test_the_policy_example_runs_from_a_scenario(tmp_path: Path) -> None:
     assert outcome.work == pytest.approx(1e4 * outcome.cost, rel=1e-12)
 
 
+def test_the_example_of_costs_in_batches_runs() -> None:
+    shown = "print(abs(so_far[-1] / together - 1) < 1e-12, bool((eps > 0).all()), len(order.shape))"
+    code = PYTHON[2] + shown
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "True", "0"]
+
+
 @pytest.mark.parametrize("name", ["run", "test"])
 def test_ci_finds_one_command_per_mark(name: str) -> None:
     block = README.split(f"<!-- ci: {name} -->\n```bash\n")[1].split("```")[0]

@@ -10,6 +10,7 @@ from powsim_kernels.geometric import geometric
 from powsim_kernels.ledgers import LedgerPlan, LedgerRows, LedgerTotals, simulate_ledgers
 from powsim_kernels.pate import Accumulator, OrderGridWarning, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.philox import philox, uniform
+from powsim_kernels.queueing import QueueResult, queue
 from powsim_kernels.sha256 import MineProgress, MineResult, mine, sha256, target_limit, verify
 from powsim_kernels.votecost import VoteCost, vote_cost
 
@@ -24,11 +25,13 @@ __all__ = [
     "MineResult",
     "OrderGridWarning",
     "PatePlan",
+    "QueueResult",
     "VoteCost",
     "default_orders",
     "geometric",
     "mine",
     "philox",
+    "queue",
     "rdp_to_delta",
     "rdp_to_eps",
     "sha256",

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from powsim.scenario import Scenario as Scenario
     from powsim.scenario import load_scenario as load_scenario
     from powsim.scenario import parse_scenario as parse_scenario
+    from powsim.server.rows import GateRow as GateRow
+    from powsim.server.rows import simulate_gate as simulate_gate
     from powsim.summary import GroupSummary as GroupSummary
     from powsim.summary import summarise as summarise
 
@@ -33,6 +35,7 @@ __version__ = "0.2.0"
 
 _HOME = {
     "Device": "devices",
+    "GateRow": "server.rows",
     "GroupSummary": "summary",
     "Ledger": "ledger",
     "Monitor": "monitor",
@@ -46,6 +49,7 @@ _HOME = {
     "load_scenario": "scenario",
     "parse_scenario": "scenario",
     "simulate": "engine",
+    "simulate_gate": "server.rows",
     "summarise": "summary",
 }
 __all__ = ["__version__", *sorted(_HOME)]

@@ -19,6 +19,7 @@ from powsim.policy import SHIPPED, Policy
 from powsim.population import TRIES, Identities
 from powsim.puzzle import puzzles_for
 from powsim.scenario import PuzzleSpec, Scenario
+from powsim.server.rows import GateRow, simulate_gate
 from powsim_kernels import geometric
 
 CELLS = 1 << 19
@@ -43,6 +44,7 @@ class Result:
     service: Service
     groups: tuple[Group, ...]
     outcomes: tuple[Outcome, ...]
+    gate: tuple[GateRow, ...] = ()  # none where the scenario has no [server]
 
 
 def simulate(
@@ -75,16 +77,19 @@ def simulate(
             )
     cells = [int(puzzle_counts(identities.queries, every, partial=True).sum()) for _, identities in drawn]
     done, outcomes = 0, []
+    until = 1.0 if scenario.server is None else 0.5  # progress: the gate's part is taken to be as long as the rest
     for group, (key, identities), size in zip(groups, drawn, cells, strict=True):
 
         def report(part: int, name: str = group.name, before: int = done) -> None:
             if progress is not None:
-                progress(name, (before + part) / sum(cells))
+                progress(name, until * (before + part) / sum(cells))
 
         run = _Run(group, service, policy, scenario.puzzle, curve_for(scenario, group.trace), key, backend, threads)
         outcomes.append(run.outcome(identities, scenario.prices.electricity_usd_per_kwh, report))
         done += size
-    return Result(scenario, seed, service, tuple(groups), tuple(outcomes))
+    rest = None if progress is None else lambda name, part: progress(name, until + (1 - until) * part)
+    gate = simulate_gate(scenario, seed=seed, backend=backend, threads=threads, progress=rest)
+    return Result(scenario, seed, service, tuple(groups), tuple(outcomes), gate)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""95 % intervals for the headlines. Only those of sums and of ratios of sums assume a bell curve."""
+"""95 % intervals for the headlines. Only those of sums, of ratios of sums and of means assume a bell curve."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtrik, betaincinv
+from scipy.special import bdtrik, betaincinv, stdtrit
 
 LEVEL = 0.95
 TAIL = (1 - LEVEL) / 2
@@ -79,3 +79,15 @@ def replicas(sample: NDArray[np.float64]) -> Headline:
     """Return the median over repetitions, and the range in which the central 95 % of them fall."""
     low, middle, high = np.quantile(sample, (TAIL, 0.5, 1 - TAIL))
     return Headline(float(middle), float(low), float(high))
+
+
+def mean(sample: NDArray[np.float64]) -> Headline:
+    """Return the mean of independent replicas with Student's interval; NaN where no replica has a number."""
+    known = sample[~np.isnan(sample)]
+    if len(known) == 0:
+        return Headline(math.nan, math.nan, math.nan)
+    value = float(np.mean(known))
+    if len(known) == 1:
+        return Headline(value, -math.inf, math.inf)
+    half = float(stdtrit(len(known) - 1, 1 - TAIL)) * float(np.std(known, ddof=1)) / len(known) ** 0.5
+    return Headline(value, value - half, value + half)

@@ -11,7 +11,7 @@ import inspect
 import io
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -62,29 +62,9 @@ class PluginMistake(ValueError):
 
 def build_policy(table: dict[str, Any], folder: Path) -> Policy:
     """Return the policy of a [policy] table: `name`, and arguments. Raises PluginMistake with every mistake."""
-    arguments = {key: value for key, value in table.items() if key != "name"}
-    name = table.get("name")
-    if not isinstance(name, str):
-        raise PluginMistake(("policy.name", f"is missing: choose one of {', '.join(SHIPPED)}, or 'file.py:Class'"))
-    cls = SHIPPED[name] if name in SHIPPED else _import(name, folder)
-    if not callable(cls):
-        raise PluginMistake(
-            ("policy.name", f"'{name}' is of type {type(cls).__name__}, which is not callable: name a class")
-        )
-    try:
-        with foreign(f"cannot build '{name}'"):
-            hints = get_type_hints(cls, include_extras=True) if dataclasses.is_dataclass(cls) else None
-        checked = arguments if hints is None else _checked(cls, hints, arguments)
-        _refuse_odd(arguments)
-        with foreign(f"cannot build '{name}'"):
-            policy: Policy = cls(**checked)
-            every, partial, pricing = (
-                getattr(policy, attribute, None) for attribute in ("queries_per_puzzle", "partial_puzzle", "price")
-            )
-    except PluginMistake:
-        raise
-    except ValueError as error:
-        raise PluginMistake(("policy", str(error))) from error
+    names = ("queries_per_puzzle", "partial_puzzle", "price")
+    policy, (every, partial, pricing) = build_part(table, folder, SHIPPED, names, kind="policy")
+    name = table["name"]
     if not isinstance(every, int | np.integer) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
         needed = f"a whole number from 0 to {MOST_QUERIES:,} is needed"
         raise PluginMistake(("policy.name", f"'{name}' has queries_per_puzzle {shown(every)}: {needed}"))
@@ -92,10 +72,48 @@ def build_policy(table: dict[str, Any], folder: Path) -> Policy:
         raise PluginMistake(
             ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price: see powsim.Policy")
         )
-    return policy
+    built: Policy = policy
+    return built
 
 
-def _refuse_odd(arguments: dict[str, Any]) -> None:
+def build_part(
+    table: dict[str, Any],
+    folder: Path,
+    known: Mapping[str, Any],
+    attributes: tuple[str, ...],
+    *,
+    kind: str,
+    where: str | None = None,
+    key: str = "name",
+) -> tuple[Any, list[Any]]:
+    """Return the object that a table describes, a shipped one or the user's own, and its named attributes or None.
+
+    `key` names it, the other entries are arguments; mistakes are told under `where`, by default `kind`. Raises
+    PluginMistake with every mistake.
+    """
+    where = where or kind
+    arguments = {name: value for name, value in table.items() if name != key}
+    name, at = table.get(key), f"{where}.{key}"
+    if not isinstance(name, str):
+        raise PluginMistake((at, f"is missing: choose one of {', '.join(known)}, or 'file.py:Class'"))
+    cls = known[name] if name in known else _import(name, folder, known, kind, at)
+    if not callable(cls):
+        raise PluginMistake((at, f"'{name}' is of type {type(cls).__name__}, which is not callable: name a class"))
+    try:
+        with foreign(f"cannot build '{name}'"):
+            hints = get_type_hints(cls, include_extras=True) if dataclasses.is_dataclass(cls) else None
+        checked = arguments if hints is None else _checked(cls, hints, arguments, where)
+        _refuse_odd(arguments, where)
+        with foreign(f"cannot build '{name}'"):
+            part = cls(**checked)
+            return part, [getattr(part, attribute, None) for attribute in attributes]
+    except PluginMistake:
+        raise
+    except ValueError as error:
+        raise PluginMistake((where, str(error))) from error
+
+
+def _refuse_odd(arguments: dict[str, Any], where: str) -> None:
     """Raise PluginMistake for arguments that JSON cannot hold: results repeat them."""
 
     def fine(value: Any) -> bool:
@@ -108,11 +126,11 @@ def _refuse_odd(arguments: dict[str, Any]) -> None:
     bad = [key for key, value in arguments.items() if not fine(value)]
     if bad:
         raise PluginMistake(
-            *((f"policy.{key}", "only finite numbers, texts, lists and tables are taken") for key in bad)
+            *((f"{where}.{key}", "only finite numbers, texts, lists and tables are taken") for key in bad)
         )
 
 
-def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any], where: str) -> dict[str, Any]:
     """Return arguments for a dataclass, checked against its annotations."""
     parameters = inspect.signature(cls).parameters
     # Names of our own with the dataclass's as aliases: pydantic keeps some names, and underscores, for itself.
@@ -126,7 +144,7 @@ def _checked(cls: Any, hints: dict[str, Any], arguments: dict[str, Any]) -> dict
     except ValidationError as error:
         mistakes = []
         for e in error.errors(include_url=False):
-            path = ".".join(("policy", *map(str, e["loc"])))
+            path = ".".join((where, *map(str, e["loc"])))
             if e["type"] == "extra_forbidden":
                 near = closest(str(e["loc"][0]), parameters)
                 mistakes.append((path, "unknown key" + (f"; did you mean {near[0]}?" if near else "")))
@@ -149,17 +167,14 @@ def _default(cls: Any, parameter: inspect.Parameter) -> dict[str, Any]:
     return {} if parameter.default is parameter.empty else {"default": parameter.default}
 
 
-def _import(name: str, folder: Path) -> Any:
+def _import(name: str, folder: Path, known: Mapping[str, Any], kind: str, at: str) -> Any:
     """Return what "package.module:Class" or "file.py:Class" names."""
     module_name, colon, attribute = name.rpartition(":")
     if not colon:
-        near = closest(name, SHIPPED)
+        near = closest(name, known)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise PluginMistake(
-            (
-                "policy.name",
-                f"unknown policy '{name}'{hint}: choose one of {', '.join(SHIPPED)}, or 'file.py:Class'",
-            )
+            (at, f"unknown {kind} '{name}'{hint}: choose one of {', '.join(known)}, or 'file.py:Class'")
         )
     try:
         with foreign(f"cannot load '{name}'"):
@@ -170,7 +185,7 @@ def _import(name: str, folder: Path) -> Any:
             )
             return getattr(module, attribute)
     except ValueError as error:
-        raise PluginMistake(("policy.name", str(error))) from error
+        raise PluginMistake((at, str(error))) from error
 
 
 def _module_of(path: Path) -> ModuleType:

@@ -20,6 +20,7 @@ from typing import Any
 from powsim import checks
 from powsim.conclusions import findings
 from powsim.engine import Result
+from powsim.server.rows import INTERVAL, gate_findings
 from powsim.summary import GroupSummary
 
 FORMAT = "powsim-results-1"
@@ -32,7 +33,7 @@ class OutputError(OSError):
 
 def document(result: Result, groups: list[GroupSummary]) -> dict[str, Any]:
     """Return what `powsim run --json` prints and summary.json holds."""
-    return {
+    value = {
         "scenario": result.scenario.name,
         "scenario_id": result.scenario.id,
         "seed": result.seed,
@@ -42,6 +43,13 @@ def document(result: Result, groups: list[GroupSummary]) -> dict[str, Any]:
         "findings": findings(groups),
         "checks": [check.as_dict() for check in checks_of(result)],
     }
+    if result.gate:
+        value["gate"] = {
+            "interval": INTERVAL,
+            "rows": [row.as_dict() for row in result.gate],
+            "findings": gate_findings(result.gate),
+        }
+    return value
 
 
 def checks_of(result: Result) -> list[checks.Check]:

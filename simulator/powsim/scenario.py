@@ -27,6 +27,8 @@ from powsim.edge import NAME, Edge, Mistake, ScenarioError, read_toml, told
 from powsim.own_devices import DeviceFiles, Devices, families_of, read_device_files
 from powsim.plugin import PluginMistake, build_policy, read_trace
 from powsim.policy import Policy
+from powsim.server.attacks import GateAttack
+from powsim.server.spec import ServerSpec, build_attacks
 from powsim.text import shown
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -187,10 +189,13 @@ class Scenario(Edge):
     devices: Devices = Field(default_factory=dict)
     population: dict[Annotated[str, Field(pattern=NAME)], PopulationSpec] = Field(default_factory=dict)
     campaign: dict[Annotated[str, Field(pattern=NAME)], CampaignSpec] = Field(default_factory=dict)
+    server: ServerSpec | None = None
+    gate: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(default_factory=dict)
 
     _folder: Path = Path()
     _policy: Policy | None = None
     _device_files: DeviceFiles = DeviceFiles()
+    _attacks: dict[str, GateAttack] | None = None
 
     @field_validator("device_files")
     @classmethod
@@ -204,12 +209,22 @@ class Scenario(Edge):
         both = set(self.population) & set(self.campaign)
         if both:
             raise ValueError(f"'{min(both)}' names a population and a campaign: names are used once")
+        if self.gate and self.server is None:
+            raise ValueError("[gate.NAME] tables attack a [server], and there is none: give it")
         return self
 
     @property
     def policy_object(self) -> Policy:
         """Return the policy."""
         return build_policy(self.policy, self._folder) if self._policy is None else self._policy
+
+    @property
+    def attacks(self) -> dict[str, GateAttack]:
+        """Return the attacks on the gate, by name."""
+        if self._attacks is not None:
+            return self._attacks
+        known = {name: device.family for name, device in catalogue().items()}
+        return build_attacks(self.gate, self._folder, {**known, **families_of(self.devices)})[0]
 
     @property
     def folder(self) -> Path:
@@ -229,10 +244,17 @@ class Scenario(Edge):
         files = {spec["trace"] for spec in [*value["population"].values(), *value["campaign"].values()]} | {
             str(value["policy"].get("name", "")).rpartition(":")[0]
         }
+        logs: list[str] = []
+        if self.server is None:  # scenarios without one keep the ids that they had before there were servers
+            del value["server"], value["gate"]
+        else:
+            logs = self.server.files
+            files |= {*logs, *(str(table.get("attack", "")).rpartition(":")[0] for table in self.gate.values())}
+            value["gate"] = {name: dict(sorted(table.items())) for name, table in self.gate.items()}
         value["files"] = {
             name: hashlib.sha256((self._folder / name).read_bytes()).hexdigest()
             for name in sorted(files)
-            if name.endswith((".csv", ".py"))
+            if name.endswith((".csv", ".py")) or name in logs
         }
         if value["device_files"]:  # scenarios without any keep the ids that they had before there were such files
             value["files"] = dict(sorted({**value["files"], **self._device_files.sha256}.items()))
@@ -298,6 +320,7 @@ def parse_scenario(
         "unread": files.unread,
         "dataset": service.get("dataset") if isinstance(service, dict) else None,
         "folder": folder,
+        "check_device": _check_device,
     }
     mistakes, scenario, policy = list(files.mistakes), None, None
     try:
@@ -309,9 +332,13 @@ def parse_scenario(
             policy = build_policy(raw["policy"], folder)
         except PluginMistake as error:
             mistakes += [Mistake(path, text) for path, text in error.mistakes]
+    gate = raw.get("gate")
+    attacks, wrong = build_attacks(gate if isinstance(gate, dict) else {}, folder, families)
+    mistakes += wrong
     if scenario is None or mistakes:
         raise ScenarioError(where, mistakes)
     scenario._folder, scenario._policy, scenario._device_files = folder, policy, files
+    scenario._attacks = attacks
     return scenario
 
 

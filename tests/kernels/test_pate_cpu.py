@@ -11,7 +11,7 @@ import pytest
 from mpmath import mp, mpf
 
 from powsim_kernels import PatePlan, default_orders
-from powsim_kernels.pate import accountant, cpu, curves, vector
+from powsim_kernels.pate import cpu, hosted, vector
 from powsim_kernels.pate.conversion import surcharge
 
 
@@ -143,20 +143,29 @@ def test_totals_take_little_memory_whatever_the_rows() -> None:
 
 @pytest.mark.parametrize(("teachers", "sigma"), [(250, 40.0), (300, 2.0), (50, 0.5), (20, 0.3), (5000, 300.0)])
 @pytest.mark.parametrize("clip", [True, False])
-def test_cells_full_of_rows_are_inside_the_rule(teachers: int, sigma: float, clip: bool) -> None:
+def test_costs_by_polynomials_and_without_are_inside_the_rule(teachers: int, sigma: float, clip: bool) -> None:
     votes = mixed(60, teachers, 6)
-    grid = 1.0 + np.geomspace(1e-4, 3e3, 70)  # more than one table of orders
+    grid = 1.0 + np.geomspace(1e-4, 3e3, 70)
     its, truth = (PatePlan(teachers, 6, sigma, grid, clip=clip, backend=name) for name in ("cpu", "reference"))
-    many = np.repeat(votes, 40, axis=0)
-    lnq, alone = its.logq(many), its.rdp(votes)
-    where = np.empty(len(many), np.int32)
-    curves._place(lnq, cpu.tools(its).cells, where, np.empty(len(many)), 0, len(many))
-    assert len(curves._choose(where, cpu.tools(its).cells, cpu.tools(its).answer)) > 3
-    found, rows = its.rdp(many).reshape(60, 40, -1), truth.rdp(votes)
-    assert np.array_equal(found[:, 0], found[:, -1])
+    assert cpu.tools(its).curves.worth == (sigma >= 40.0)  # else the cells are too many to keep
+    found, rows = its.rdp(votes), truth.rdp(votes)
     scale = 2e-15 * (1 - truth.logq(votes))[:, None]
-    assert np.all(np.abs(found[:, 0] - rows) <= scale * rows + 1e-290)
-    assert np.all(np.abs(alone - rows) <= scale * rows + 1e-290)
+    assert np.all(np.abs(found - rows) <= scale * rows + 1e-290)
+
+
+@pytest.mark.parametrize("orders", [40, 396])
+@pytest.mark.parametrize(
+    "more", [{}, {"threshold": 150, "sigma1": 40}, {"clip": False}, {"mechanism": "lnmax"}], ids=str
+)
+def test_a_row_costs_the_same_to_the_last_bit_in_any_company(orders: int, more: dict[str, Any]) -> None:
+    votes = mixed(300, 250, 10).astype(np.int16)
+    plans = [PatePlan(250, 10, 20.0, default_orders()[:orders], backend="cpu", threads=n, **more) for n in (1, 2)]
+    assert cpu.tools(plans[0]).curves.worth == (orders == 40)
+    many = np.repeat(votes, 150, axis=0)[np.random.default_rng(3).permutation(45_000)]
+    rows, where = np.unique(many, axis=0, return_inverse=True)
+    for own in (lambda plan, some: plan.rdp(some), lambda plan, some: plan.eps(some, 1e-6)[0]):
+        alone = np.concatenate([own(plans[0], rows[i : i + 1]) for i in range(len(rows))])
+        assert np.array_equal(own(plans[1], many), alone[where])
 
 
 def test_rows_beyond_the_cells_and_rows_that_cannot_be_votes_are_priced_alone() -> None:
@@ -183,7 +192,7 @@ def test_pruned_orders_leave_running_eps_under_a_threshold_as_it_was(clip: bool)
     spent = np.cumsum(its.rdp(soft), axis=0)
     for rows in (64, 5000):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(accountant, "ROWS", rows)
+            patch.setattr(hosted, "ROWS", rows)
             eps = its.running_eps(soft, 1e-6, conversion="classic")
         np.testing.assert_allclose(eps, (spent + extra).min(axis=1), rtol=1e-12)
 
@@ -192,7 +201,7 @@ def test_running_eps_does_not_depend_on_the_pieces_read(monkeypatch: pytest.Monk
     votes, groups = mixed(3000, 300, 10), np.arange(3000) % 7
     its = PatePlan(300, 10, 28.0, backend="cpu")
     whole, grouped = its.running_eps(votes, 1e-6), its.running_eps(votes, 1e-6, groups=groups)
-    monkeypatch.setattr(accountant, "ROWS", 77)
+    monkeypatch.setattr(hosted, "ROWS", 77)
     np.testing.assert_allclose(its.running_eps(votes, 1e-6), whole, rtol=1e-12)
     np.testing.assert_allclose(its.running_eps(votes, 1e-6, groups=groups), grouped, rtol=1e-12)
     np.testing.assert_allclose(grouped[groups == 3], its.running_eps(votes[groups == 3], 1e-6), rtol=1e-12)

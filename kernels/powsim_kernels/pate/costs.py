@@ -75,7 +75,7 @@ def shape(less, step):  # type: ignore[no-untyped-def]
     return mu, la, (2.0 * mu + 1.0) * over, -math.expm1(-less)
 
 
-@helper
+@jit
 def fill(less, step, out):  # type: ignore[no-untyped-def]
     """Fill the costs [L] of a row with less = -ln q."""
     mu, la, lb, keep = shape(less, step)
@@ -197,7 +197,7 @@ def _fill_block(lnq, pick, size, step, runs, out):  # type: ignore[no-untyped-de
     for i in range(size):
         part[i] = lnq[pick[i]]
     overflows = shapes(part, 0, size, step, less, mu, la, lb, keep)
-    at, known = 0, 0.0
+    at, known = np.int64(0), 0.0  # a literal 0 would have all that takes it compiled twice
     while at < step.k.shape[0]:
         if runs and not overflows and step.even[at] > 3:
             d = step.k[at + 1] - step.k[at]
@@ -239,7 +239,7 @@ def fill_rows(lnq, step, done, out, begin, end):  # type: ignore[no-untyped-def]
         pick[kind, np.uint64(count[kind])] = row
         count[kind] += 1
         if count[kind] == BLOCK:
-            _fill_block(lnq, pick[kind], BLOCK, step, kind == 1, out)
+            _fill_block(lnq, pick[kind], count[kind], step, kind == 1, out)
             count[kind] = 0
     for last in range(2):
         if count[last] > 0:

@@ -20,8 +20,10 @@ from powsim.conclusions import findings
 from powsim.edge import Mistake, ScenarioError
 from powsim.engine import Result, simulate
 from powsim.report.console import data, words
+from powsim.report.gate import GATE_FOOTNOTE, gate_tables
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables
 from powsim.scenario import load_scenario
+from powsim.server.rows import gate_findings
 from powsim.summary import GroupSummary, summarise
 from powsim.text import printable
 
@@ -90,6 +92,14 @@ def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
     console.print()
     for sentence in findings(groups):
         console.print(Text(sentence))
+    if result.gate:
+        console.print()
+        for table in gate_tables(result.gate, console.width):
+            console.print(table)
+        console.print(GATE_FOOTNOTE, style="dim", highlight=False)
+        console.print()
+        for sentence in gate_findings(result.gate):
+            console.print(Text(printable(sentence)))
     checks = results.checks_of(result)
     if checks:
         console.print()

@@ -13,6 +13,7 @@ from plotly.offline import get_plotlyjs
 from powsim import __version__
 from powsim.conclusions import findings
 from powsim.engine import Result
+from powsim.report.gate import gate_section
 from powsim.report.palette import colour
 from powsim.report.series import (
     PAPER_SOLVER,
@@ -53,7 +54,7 @@ def write_html(path: Path, result: Result, groups: list[GroupSummary]) -> Path:
         if figure is not None:
             drawn = figure.to_html(include_plotlyjs=False, full_html=False, div_id=f"figure-{index}")
             body.append(f"<h2>{title}</h2>{drawn}<p class='note'>{html.escape(note)}</p>")
-    body += [_table(groups), _scenario(result)]
+    body += [_table(groups), gate_section(result.gate), _scenario(result)]
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
