@@ -22,6 +22,7 @@ SMALL = {
     "sybil": ["population.honest.identities=2000"],
     "batch-api": ["population.jobs.identities=3000", "campaign.datafree.replicas=3"],
     "web": ["population.web.identities=3000"],
+    "gate": ["population.web.identities=1000", "server.replicas=2", "server.seconds=20.0"],
 }
 POLICIES = (
     *("policy.name=as-published", "policy.name=fixed", "policy.name=none", "policy.name=calibrated"),
