@@ -55,14 +55,19 @@ def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ig
                 spending.bank_costs(live, numbers, integers, table, f, g, sums, words)
             else:
                 spending.curve_costs(live, wide, numbers, integers, table, f, g)
-            if integers[CLOCKED]:
-                lanes.begin_requests(state.FINISH_S if half else state.LATER_S, half, wide, numbers, f)
+            # Each with its rows written out: LLVM must see that they do not overlap.
+            if integers[CLOCKED] and half:
+                lanes.begin_requests(state.FINISH_S, 1, wide, numbers, f)
+            elif integers[CLOCKED]:
+                lanes.begin_requests(state.LATER_S, 0, wide, numbers, f)
             lanes.excesses(half, wide, numbers, integers, f)
             lanes.difficulties(wide, numbers, integers, table, f)
             lanes.works(wide, numbers, integers, f)
             lanes.solve(half, wide, numbers, integers, f, g)
-            if integers[CLOCKED]:
-                lanes.end_requests(state.LATER_S if half else state.FINISH_S, wide, numbers, f, g)
+            if integers[CLOCKED] and half:
+                lanes.end_requests(state.LATER_S, wide, numbers, f, g)
+            elif integers[CLOCKED]:
+                lanes.end_requests(state.FINISH_S, wide, numbers, f, g)
         lane = 0 if state.step(wide, f, g) else live
         while lane < live:
             if f[state.POINT + lane] < f[state.POINTS + lane]:

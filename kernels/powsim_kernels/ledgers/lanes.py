@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import stage
+from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS, uniform_of
 from powsim_kernels.ledgers.state import (
     ADDED,
@@ -98,7 +98,7 @@ from powsim_kernels.realmath.cpu import (
 )
 
 
-@stage
+@helper
 def begin_requests(row, half, count, numbers, f):  # type: ignore[no-untyped-def]
     """Set when every lane's request begins: when it has arrived and the one before it is done and thought about."""
     batch, pause, think = numbers[BATCH], numbers[REQUEST_EVERY_S], numbers[THINK_S]
@@ -258,7 +258,7 @@ def solve(half, count, numbers, integers, f, g):  # type: ignore[no-untyped-def]
             g[STEPS + i] += g[TRIED + i]
 
 
-@stage
+@helper
 def end_requests(row, count, numbers, f, g):  # type: ignore[no-untyped-def]
     """Set when every lane's request is done."""
     per_query, verify = numbers[SECONDS_PER_QUERY], numbers[VERIFY_S]
