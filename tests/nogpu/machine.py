@@ -34,7 +34,7 @@ def forget() -> None:
     choice._cuda_fault.cache_clear()
     for name in TWINS:
         sys.modules.pop(name, None)
-        package = sys.modules[name.rpartition(".")[0]]
+        package = sys.modules.get(name.rpartition(".")[0])
         if hasattr(package, "cuda"):
             del package.cuda
 

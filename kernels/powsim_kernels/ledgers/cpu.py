@@ -1,7 +1,9 @@
 """Ledgers by Numba: identities stream through lanes that take their puzzles in step.
 
 v1 stages over lanes, 20 ns a puzzle; v2 nothing written back under a mask (vmaskmov stores are slow on AMD), 13 ns; v3
-short stages and a short series for small chances, 9 to 10 ns a puzzle and 0.2 us an identity (Zen 3, busy machine). Threads take runs of whole blocks, so that sums are the same bits with any number of them.
+short stages and a short series for small chances, 9 to 10 ns a puzzle and 0.2 us an identity (Zen 3, busy machine).
+
+Threads take runs of whole blocks, so that sums are the same bits with any number of them.
 """
 
 from __future__ import annotations
