@@ -63,5 +63,14 @@ SHOWN = (
     "times_simpy",
     "cpu_ns_per_job",
     "times_one_order",
+    "times_simpy",
+    "times_simpy_lean",
+    "times_numpy",
+    "times_numpy_whole",
+    "times_replay",
+    "two_threads",
+    "cpu_ns_per_query",
+    "cpu_ns_per_identity",
+    "peak_mb",
 )
 """What the terminal shows of each benchmark's extra_info; the JSON file has everything."""

@@ -7,6 +7,7 @@ used: importing this package costs NumPy.
 
 from powsim_kernels.backend import BACKENDS, BackendUnavailable, why_not
 from powsim_kernels.geometric import geometric
+from powsim_kernels.ledgers import LedgerPlan, LedgerRows, LedgerTotals, simulate_ledgers
 from powsim_kernels.pate import Accumulator, OrderGridWarning, PatePlan, default_orders, rdp_to_delta, rdp_to_eps
 from powsim_kernels.philox import philox, uniform
 from powsim_kernels.queueing import QueueResult, queue
@@ -17,6 +18,9 @@ __all__ = [
     "BACKENDS",
     "Accumulator",
     "BackendUnavailable",
+    "LedgerPlan",
+    "LedgerRows",
+    "LedgerTotals",
     "MineProgress",
     "MineResult",
     "OrderGridWarning",
@@ -31,6 +35,7 @@ __all__ = [
     "rdp_to_delta",
     "rdp_to_eps",
     "sha256",
+    "simulate_ledgers",
     "target_limit",
     "uniform",
     "verify",

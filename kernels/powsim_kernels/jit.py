@@ -37,3 +37,11 @@ def helper(function: Callable[..., Any]) -> Any:
     LLVM's own judgement leaves a call with two dozen arguments on the stack where an array goes in.
     """
     return njit(nogil=True, error_model="numpy", forceinline=True)(function)
+
+
+def stage(function: Callable[..., Any]) -> Any:
+    """Return `function` compiled for `jit` kernels to call, inlined only where LLVM thinks it worth while.
+
+    For functions of many loops: inlined by force they would make the kernel take a minute to compile.
+    """
+    return njit(nogil=True, error_model="numpy")(function)

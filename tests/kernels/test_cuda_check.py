@@ -13,7 +13,7 @@ import pytest
 
 from nogpu.fake_cupy import Machine
 from nogpu.machine import install
-from powsim_kernels.check import measure, pate
+from powsim_kernels.check import ledgers, measure, pate
 from powsim_kernels.check.__main__ import main
 from powsim_kernels.check.answers import answers
 from powsim_kernels.check.counted import COUNTED, clocks
@@ -99,6 +99,10 @@ def test_a_check_writes_one_file_that_answers_the_checklist(
     assert found["pate"]["copy_bytes_per_s"] == pytest.approx(2 * 2**16 / 1e-6)
     for row in found["pate"]["rows"]:
         assert row["rows_per_s"] == pytest.approx(row["rows"] / row["seconds"])
+    assert found["ledgers"]["wrong"] == []
+    assert [row["name"] for row in found["ledgers"]["rows"]] == list(ledgers.CASES)
+    for row in found["ledgers"]["rows"]:
+        assert row["queries_per_s"] == pytest.approx(row["queries"] / row["seconds"])
     assert "wrote" in capsys.readouterr().out
 
 

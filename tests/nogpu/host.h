@@ -55,6 +55,19 @@ static inline unsigned __funnelshift_r(unsigned low, unsigned high, int n) {
 static inline unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 static inline int __popc(unsigned x) { return __builtin_popcount(x); }
 static inline int __ffs(int x) { return __builtin_ffs(x); }
+// One rounding each; g++ contracts nothing of its own accord in ISO mode.
+static inline double __fma_rn(double a, double b, double c) { return __builtin_fma(a, b, c); }
+static inline double __dsqrt_rn(double x) { return __builtin_sqrt(x); }
+static inline long long __double_as_longlong(double x) {
+  long long bits;
+  memcpy(&bits, &x, 8);
+  return bits;
+}
+static inline double __longlong_as_double(long long bits) {
+  double x;
+  memcpy(&x, &bits, 8);
+  return x;
+}
 static inline long long clock64() { static long long ticks; return ticks += 1000; }
 static inline unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
   const unsigned long long old = *p;
@@ -69,11 +82,6 @@ static inline T atomicAdd(T* p, T v) {
 }
 template <class T>
 static inline T __ldg(const T* p) { return *p; }
-static inline double __longlong_as_double(long long bits) {
-  double x;
-  memcpy(&x, &bits, 8);
-  return x;
-}
 static inline double erfcx(double x) {
   const long double wide = x;
   if (x < 20.0) return (double)(erfcl(wide) * expl(wide * wide));

@@ -18,7 +18,13 @@ from powsim_kernels.sha256 import contract, tune
 from powsim_kernels.sha256.variants import DEFAULT
 
 TWIN = "powsim_kernels.sha256.cuda"
-TWINS = (TWIN, "powsim_kernels.pate.cuda", "powsim_kernels.cuda")
+TWINS = (
+    TWIN,
+    "powsim_kernels.pate.cuda",
+    "powsim_kernels.ledgers.cuda",
+    "powsim_kernels.check.cuda",
+    "powsim_kernels.cuda",
+)
 
 
 def forget() -> None:
@@ -28,7 +34,7 @@ def forget() -> None:
     choice._cuda_fault.cache_clear()
     for name in TWINS:
         sys.modules.pop(name, None)
-        package = sys.modules[name.rpartition(".")[0]]
+        package = sys.modules.get(name.rpartition(".")[0])
         if hasattr(package, "cuda"):
             del package.cuda
 

@@ -47,7 +47,7 @@ def answers(found: dict[str, Any]) -> dict[str, object]:
         result["7 energy"] = f"{best['j_per_gh']:.3g} J per GH at {watts} W ({best['variant']}, word {best['word']})"
     elif rows:
         result["7 energy"] = "not told: NVML is absent (pip install nvidia-ml-py) or the device does not count joules"
-    result["8 sampler"] = "has no CUDA twin"
+    result["8 sampler"] = "runs within the ledgers, see 10"
     if "rows" in found.get("pate", {}):
         wrong, copied = found["pate"]["wrong"], found["pate"]["copy_bytes_per_s"]
         result["9 is every PATE answer right"] = "yes" if not wrong else f"no: {', '.join(wrong)}"
@@ -56,6 +56,13 @@ def answers(found: dict[str, Any]) -> dict[str, object]:
                 f"{row['rows_per_s'] / 1e9:.3g} G rows/s, {row['share_of_copy']:.0%} of the {copied / 1e12:.3g} TB/s "
                 "that a copy moves"
             )
+    if "rows" in found.get("ledgers", {}):
+        wrong = found["ledgers"]["wrong"]
+        result["10 have ledgers the reference's bits"] = "yes" if not wrong else f"no: {', '.join(wrong)}"
+        for row in found["ledgers"]["rows"]:
+            result[f"10 ledgers, {row['name']}"] = (
+                f"{row['queries_per_s']:.3g} queries/s, {row['puzzles_per_s']:.3g} puzzles/s"
+            )
     return result
 
 
@@ -63,6 +70,6 @@ def all_right(found: dict[str, Any]) -> bool:
     """Return whether every section ran and no answer was wrong."""
     if any("error" in section for section in found.values() if isinstance(section, dict)):
         return False
-    if found["pate"]["wrong"]:
+    if found["pate"]["wrong"] or found["ledgers"]["wrong"]:
         return False
     return not found["correctness"]["wrong"] and not any(row["wrong"] for row in found["batches"]["rows"])

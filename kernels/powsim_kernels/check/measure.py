@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from powsim_kernels.check.counted import clocks
+from powsim_kernels.check.ledgers import ledgers
 from powsim_kernels.check.pate import pate
 from powsim_kernels.sha256 import contract, nvml, target_limit, tune
 from powsim_kernels.sha256.variants import VARIANTS, source_digest
@@ -55,11 +56,12 @@ class Effort:
     copy_bytes: int
     repeats: int
     classes: tuple[int, ...]  # of the PATE answers that are checked
+    identities: int  # of the ledgers
 
 
 LENGTHS = tuple(n for n in range(192) if n % 64 <= 47)
-FULL = Effort(1.0, 200, WORDS, BATCHES, LENGTHS, 1_000_000, 1 << 26, 1 << 30, 5, (10, 40, 2, 32, 33, 100, 300))
-QUICK = Effort(0.01, 1, (12,), ((4, 40), (8, 8)), (44, 47, 31, 95), 500, 6000, 1 << 16, 1, (10, 40))
+FULL = Effort(1.0, 200, WORDS, BATCHES, LENGTHS, 1_000_000, 1 << 26, 1 << 30, 5, (10, 40, 2, 32, 33, 100, 300), 1 << 21)
+QUICK = Effort(0.01, 1, (12,), ((4, 40), (8, 8)), (44, 47, 31, 95), 500, 6000, 1 << 16, 1, (10, 40), 200)
 
 
 def challenge_of(word: int) -> bytes:
@@ -211,4 +213,5 @@ SECTIONS: dict[str, Callable[[Any, Effort], dict[str, object]]] = {
     "messages": messages,
     "batches": batches,
     "pate": pate,
+    "ledgers": ledgers,
 }

@@ -1,17 +1,17 @@
 """Geometric draws by Numba.
 
-v1 one Philox block per draw; v2 both halves of a block are used (draw 2k and 2k+1), which halves the Philox work.
+v1 one Philox block per draw; v2 both halves of a block are used (draw 2k and 2k+1), which halves the Philox work; v3
+the logarithms of `realmath`, so that tries are the same on every machine and those of `simulate_ledgers`.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
 from powsim_kernels.philox.cpu import block, uniform_of
+from powsim_kernels.realmath.cpu import SMALL, log, log1m, log1m_small
 from powsim_kernels.threads import over_ranges
 
 ROWS_PER_TASK_CELLS = 1 << 14
@@ -28,7 +28,9 @@ def _rows(p, key, stream, identity, replica, first, draws, out, begin, end):  # 
             if chance == 0.0:
                 out[row, column] = np.uint64(0)
                 continue
-            slope = math.log1p(-chance)  # -inf at chance 1, which makes every draw 1 below
+            slope = (
+                log1m_small(chance) if chance <= SMALL else log1m(chance)
+            )  # -inf at chance 1, which makes every draw 1 below
             total = np.uint64(0)
             for draw in range(draws):
                 index = np.int64((first + column) * draws + draw)
@@ -37,7 +39,7 @@ def _rows(p, key, stream, identity, replica, first, draws, out, begin, end):  # 
                     w0, w1, w2, w3 = block(np.uint64(held), stream, who, which, key)
                 u = uniform_of(w2, w3) if index & 1 else uniform_of(w0, w1)
                 # np.floor stays a float: math.floor would pass through int64, which the longest draws exceed.
-                total += np.uint64(np.floor(math.log(u) / slope)) + np.uint64(1)
+                total += np.uint64(np.floor(log(u) / slope)) + np.uint64(1)
             out[row, column] = total
 
 

@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim_kernels.philox.contract import uniform
+from powsim_kernels.realmath import reference as real
 
 
 def tries(p: float, u: float) -> int:
     """Return the number of tries that the uniform `u` in (0, 1] stands for when each succeeds with chance `p`."""
     if p >= 1.0:
         return 1
-    return math.floor(math.log(u) / math.log1p(-p)) + 1
+    return math.floor(real.log(u) / real.log1m(p)) + 1
 
 
 def geometric(

@@ -1,4 +1,4 @@
-"""Which twin a plan runs on; "auto" takes a GPU only where it can start."""
+"""Which twin a plan runs on, of PATE or of ledgers; "auto" takes a GPU only where it can start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from powsim_kernels.backend import BackendUnavailable, resolve
 
 
-def choose(backend: str, offered: tuple[str, ...]) -> str:
+def choose(backend: str, offered: tuple[str, ...], kernel: str = "pate") -> str:
     """Return the backend to run. Raises BackendUnavailable where it cannot, a GPU that fails its self-test included.
 
     "auto" warns and takes the CPU where there is a GPU that cannot start, say because NVRTC is missing.
@@ -17,7 +17,7 @@ def choose(backend: str, offered: tuple[str, ...]) -> str:
     name = resolve(backend, offered)
     if name != "cuda":
         return name
-    fault = _cuda_fault()
+    fault = _cuda_fault(kernel)
     if fault is None:
         return name
     if backend == "cuda":
@@ -27,10 +27,10 @@ def choose(backend: str, offered: tuple[str, ...]) -> str:
 
 
 @cache
-def _cuda_fault() -> str | None:
+def _cuda_fault(kernel: str) -> str | None:
     """Return why the current GPU cannot start, or None if it has; found out once."""
     try:
-        importlib.import_module("powsim_kernels.pate.cuda").start()
+        importlib.import_module(f"powsim_kernels.{kernel}.cuda").start()
     except BackendUnavailable as error:
         return str(error)
     return None

@@ -13,6 +13,7 @@ LOW = np.uint64(0xFFFFFFFF)
 HALF = np.uint64(32)
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
+TWO, THREE, FOUR, FIVE = np.uint64(2), np.uint64(3), np.uint64(4), np.uint64(5)
 
 
 @helper
@@ -24,6 +25,42 @@ def block(c0, c1, c2, c3, key):  # type: ignore[no-untyped-def]
         c0, c1, c2, c3 = (second >> HALF) ^ c1 ^ k0, second & LOW, (first >> HALF) ^ c3 ^ k1, first & LOW
         k0, k1 = (k0 + W0) & LOW, (k1 + W1) & LOW
     return c0, c1, c2, c3
+
+
+@helper
+def _round(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    # What multiplies is cut to 32 bits, and nothing else: vector products read no more of their own accord.
+    first, second = M0 * (c0 & LOW), M1 * (c2 & LOW)
+    return (second >> HALF) ^ c1 ^ k0, second, (first >> HALF) ^ c3 ^ k1, first
+
+
+@helper
+def five(c0, c1, c2, c3, k0, k1):  # type: ignore[no-untyped-def]
+    """Return four words after five rounds, written out, so that LLVM makes vector code of loops over them.
+
+    The upper halves of the words are not clean. Loops over five rounds each are faster than one over ten: the CPU looks
+    ahead at so many operations and no more.
+    """
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, k0, k1)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + W0) & LOW, (k1 + W1) & LOW)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + TWO * W0) & LOW, (k1 + TWO * W1) & LOW)
+    c0, c1, c2, c3 = _round(c0, c1, c2, c3, (k0 + THREE * W0) & LOW, (k1 + THREE * W1) & LOW)
+    return _round(c0, c1, c2, c3, (k0 + FOUR * W0) & LOW, (k1 + FOUR * W1) & LOW)
+
+
+@helper
+def later_keys(key):  # type: ignore[no-untyped-def]
+    """Return the two keys of the sixth round."""
+    return ((key & LOW) + FIVE * W0) & LOW, ((key >> HALF) + FIVE * W1) & LOW
+
+
+@helper
+def unrolled(c0, c1, c2, c3, key):  # type: ignore[no-untyped-def]
+    """Return what `block` does, its rounds written out."""
+    c0, c1, c2, c3 = five(c0, c1, c2, c3, key & LOW, key >> HALF)
+    k0, k1 = later_keys(key)
+    c0, c1, c2, c3 = five(c0, c1, c2, c3, k0, k1)
+    return c0 & LOW, c1 & LOW, c2 & LOW, c3 & LOW
 
 
 @helper

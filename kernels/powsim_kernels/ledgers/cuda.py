@@ -1,0 +1,87 @@
+"""Ledgers on NVIDIA GPUs: CUDA C++ (`ledgers.cu`) compiled and launched through CuPy, on CuPy's current device.
+
+Identities of a chunk stay on the device: only sums, histograms, and rows that were asked for come back. Not measured on
+a device yet. This file is the launch layer and the only one here that knows CuPy.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+import cupy
+import numpy as np
+
+from powsim_kernels.backend import BackendUnavailable
+from powsim_kernels.cuda import named_faults
+from powsim_kernels.ledgers import reference
+from powsim_kernels.ledgers.layout import BLOCK, INTEGERS, SUMS, Packed, pack
+from powsim_kernels.ledgers.plan import Clock, Curve, Devices, LedgerPlan, Price, Users
+from powsim_kernels.ledgers.source import OPTIONS, source
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, LedgerRows, Part, rows_of
+
+THREADS = 128
+COUNTED = len(COUNTS) + 2  # counts, and hashes in two halves
+
+
+@cache
+def _kernel(name: str, device: int) -> Any:
+    """Return a compiled kernel; CuPy keeps compiled code on disk."""
+    found = cupy.RawModule(code=source(), options=OPTIONS).get_function(name)
+    _ = found.num_regs  # CuPy compiles when it is first asked
+    return found
+
+
+def _launch(name: str, threads: int, *arguments: Any) -> None:
+    """Run a kernel with so many threads."""
+    given = tuple(np.uint64(value) if isinstance(value, int) else value for value in arguments)
+    _kernel(name, int(cupy.cuda.runtime.getDevice()))((-(-threads // THREADS),), (THREADS,), given)
+
+
+def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:
+    """Return what becomes of identities begin..end; `threads` is not used."""
+    count, devices = end - begin, int(packed.integers[INTEGERS.index("devices")])
+    if not count:
+        return reference.run(packed, begin, end, histograms, rows, threads)
+    with named_faults(f"simulating {count:,} identities", "give it a smaller chunk"):
+        given = [cupy.asarray(part) for part in packed]
+        real, whole = cupy.empty((1 + len(SUMS), count), np.float64), cupy.empty((len(ROWS), count), np.uint64)
+        _launch("simulate", count, *given, begin, count, real, whole)
+        blocks = (end - 1) // BLOCK - begin // BLOCK + 1
+        sums = cupy.zeros((blocks, devices, 2 * len(SUMS) + 1), np.float64)
+        counted = cupy.zeros((blocks, devices, COUNTED), np.uint64)
+        columns = blocks * (2 * len(SUMS) + 1 + COUNTED)
+        _launch("add_up", columns, begin, count, np.uint32(devices), real, whole, sums, counted)
+        cells = cupy.zeros((len(histograms), devices, CELLS), np.uint64)
+        for at, which in enumerate(histograms):
+            _launch("histogram", count, count, real[1 + which], whole[2], cells[at])
+        added = counted.sum(axis=0).get()
+        return Part(
+            added[:, : len(COUNTS)].astype(np.int64),
+            added[:, len(COUNTS) :],
+            sums.get(),
+            cells.get().astype(np.int64),
+            float(real[1].max()),
+            rows_of(whole.get(), real.get()) if rows else None,
+        )
+
+
+def start() -> None:
+    """Return where the current device gives known answers. Raises BackendUnavailable."""
+    with named_faults("starting"):
+        if not int(cupy.cuda.runtime.getDeviceCount()):
+            raise BackendUnavailable("backend 'cuda' cannot run: there is no CUDA device: use backend='cpu'")
+        cupy.cuda.nvrtc.getVersion()
+    curve = Curve(np.array([0.0, 50.0, 90.0]), np.array([0.0, 140.0, 270.0]), 3.0)
+    price = Price(14.0, True, 0.05, 2.8, high=40.0, every=16)
+    columns = np.array([[0.5, 0.5], [1e5, 1e6], [2e5, 1e6], [5.0, 300.0], [-1.0, 2.0]])
+    devices = Devices(columns[0], columns[1], columns[2], columns[3], columns[4], 0.15)
+    users = Users(60.0, 0.7, 200, 0.0, 0.02, 0.02, 1.5, 3.65)
+    plan = pack(LedgerPlan(20220425, users, curve, price, Clock(0.01, 16, 0.5), devices, 3))
+    right, found = (twin(plan, 0, 9, [], True, None).rows for twin in (reference.run, run))
+    for name in LedgerRows.__dataclass_fields__:
+        if not np.array_equal(getattr(right, name), getattr(found, name)):
+            raise BackendUnavailable(
+                f"backend 'cuda' gives wrong answers ({name} of known identities): its results cannot be trusted; "
+                "update its compiler and driver, or use backend='cpu'"
+            )

@@ -1,0 +1,277 @@
+// Whole identities on a GPU, one per thread, as ledgers/reference.py says: every operation of it, in its order.
+//
+// v1 one thread an identity, its state in registers; rows go to memory once, and two small kernels add them up. Threads
+// of a warp take different numbers of puzzles: neighbours wait for the longest.
+// N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
+#define LOW32 0xffffffffull
+
+struct Words { unsigned w[4]; };
+
+__device__ __forceinline__ Words philox(unsigned c0, unsigned c1, unsigned c2, unsigned c3, unsigned long long key) {
+  unsigned k0 = (unsigned)key, k1 = (unsigned)(key >> 32);
+#pragma unroll
+  for (int i = 0; i < 10; i++) {
+    const unsigned h0 = __umulhi(0xD2511F53u, c0), l0 = 0xD2511F53u * c0;
+    const unsigned h1 = __umulhi(0xCD9E8D57u, c2), l1 = 0xCD9E8D57u * c2;
+    c0 = h1 ^ c1 ^ k0;
+    c1 = l1;
+    c2 = h0 ^ c3 ^ k1;
+    c3 = l0;
+    k0 += 0x9E3779B9u;
+    k1 += 0xBB67AE85u;
+  }
+  return {{c0, c1, c2, c3}};
+}
+
+// The number in (0, 1] of two words: a multiple of 2^-53, and exact.
+__device__ __forceinline__ double uniform_of(unsigned low, unsigned high) {
+  const unsigned long long bits = ((unsigned long long)high << 32 | low) >> 11;
+  return (double)(bits + 1) * 0x1p-53;
+}
+
+struct Plan {
+  const double* numbers;
+  const unsigned long long* integers;
+  const double* table;
+  __device__ __forceinline__ double uniform(unsigned stream, unsigned identity, unsigned replica) const {
+    const Words words = philox(0, stream, identity, replica, integers[I_KEY]);
+    return uniform_of(words.w[0], words.w[1]);
+  }
+  __device__ __forceinline__ double normal(unsigned stream, unsigned identity) const {
+    const double centred = uniform(stream, identity, 0) - 0x1p-54, most = 1.0 - 0x1p-53;
+    return normal_quantile(centred < most ? centred : most);
+  }
+};
+
+struct Identity {
+  unsigned identity, replica, device;
+  double queries, rate_hz, shift, drift, start_s;
+};
+
+__device__ __forceinline__ Identity draw(const Plan& plan, unsigned long long number) {
+  const double* const n = plan.numbers;
+  const unsigned long long* const integers = plan.integers;
+  const unsigned long long accounts = integers[I_ACCOUNTS];
+  const unsigned replica = accounts ? (unsigned)(number / accounts) : 0;
+  const unsigned who = (unsigned)(accounts ? number - replica * accounts : number);
+  Identity drawn = {who, replica, 0, 0.0, 0.0, 0.0, 0.0, 0.0};
+  const double* const devices = plan.table + integers[I_AT_DEVICES];
+  const unsigned last = (unsigned)integers[I_DEVICES] - 1, shared = accounts ? 0 : who;
+  if (last) {
+    const double chosen = plan.uniform(S_DEVICE, shared, replica) * devices[last * DEVICE_COLUMNS];
+    while (drawn.device < last && devices[drawn.device * DEVICE_COLUMNS] < chosen) drawn.device++;
+  }
+  const double* const device = devices + drawn.device * DEVICE_COLUMNS;
+  drawn.rate_hz = device[1] * real_exp(plan.uniform(S_RATE, shared, replica) * device[2]);
+  if (accounts) {
+    drawn.queries = (double)(integers[I_SHARE_QUERIES] + (who < integers[I_SHARE_REST] ? 1 : 0));
+  } else {
+    const double grown = n[N_SIGMA] > 0.0 ? real_exp(n[N_SIGMA] * plan.normal(S_VOLUME, who)) : 1.0;
+    const double size = rint(n[N_MEDIAN] * grown), least = size > 1.0 ? size : 1.0;
+    drawn.queries = least < n[N_MAXIMUM] ? least : n[N_MAXIMUM];
+    if (integers[I_SPREAD]) {
+      drawn.shift = 1.0 + (n[N_ONE_SHIFT] + n[N_SHIFT_SD] * plan.normal(S_SHIFT, who));
+      drawn.drift = n[N_DRIFT_SD] * plan.normal(S_DRIFT, who);
+    }
+  }
+  if (n[N_STARTS_WITHIN_S] > 0.0) drawn.start_s = n[N_STARTS_WITHIN_S] * plan.uniform(S_START, who, replica);
+  return drawn;
+}
+
+// What an identity's queries have cost so far.
+struct Spending {
+  double cost, sums[MOST_ORDERS];
+  unsigned row;  // of the curve
+  Words words;   // of the bank's draws
+
+  __device__ __forceinline__ double by_curve(const Plan& plan, const Identity& who, double n) {
+    const double* const curve = plan.table + plan.integers[I_AT_CURVE];
+    const unsigned points = (unsigned)plan.integers[I_POINTS];
+    while (row + 1 < points && n >= curve[(row + 1) * CURVE_COLUMNS]) row++;
+    const double* const at = curve + row * CURVE_COLUMNS;
+    double now = at[2] * (n - at[0]) + at[1];
+    if (!plan.integers[I_SPREAD]) return now;
+    now = now * (who.shift + who.drift * (n * PER_DRIFT_UNIT));
+    const double least = plan.numbers[N_LEAST_COST] * n, greatest = plan.numbers[N_GREATEST_COST] * n;
+    now = now > least ? now : least;
+    now = now < greatest ? now : greatest;
+    cost = now > cost ? now : cost;
+    return cost;
+  }
+
+  __device__ __forceinline__ double by_bank(const Plan& plan, const Identity& who, unsigned before, unsigned n) {
+    const unsigned long long* const integers = plan.integers;
+    const unsigned rows = (unsigned)integers[I_BANK_ROWS], orders = (unsigned)integers[I_ORDERS];
+    const double* const bank = plan.table + integers[I_AT_BANK];
+    const bool spread = integers[I_SPREAD] != 0;
+    for (unsigned query = before; query < n; query++) {
+      if (query % 4 == 0) words = philox(query / 4, S_COST, who.identity, who.replica, integers[I_KEY]);
+      const unsigned chosen = __umulhi(words.w[0], rows);
+      words = {{words.w[1], words.w[2], words.w[3], 0}};
+      double factor = 1.0;
+      if (spread) {
+        factor = who.shift + who.drift * ((double)(query + 1) * PER_DRIFT_UNIT);
+        factor = factor > 0.0 ? factor : 0.0;
+      }
+      if (orders) {
+#pragma unroll
+        for (unsigned order = 0; order < MOST_ORDERS; order++)
+          if (order < orders) sums[order] += bank[(unsigned long long)chosen * orders + order] * factor;
+      } else {
+        double one = bank[chosen];
+        if (spread) {
+          one = one * factor;
+          one = one > plan.numbers[N_LEAST_COST] ? one : plan.numbers[N_LEAST_COST];
+          one = one < plan.numbers[N_GREATEST_COST] ? one : plan.numbers[N_GREATEST_COST];
+        }
+        cost += one;
+      }
+    }
+    if (!orders) return cost;
+    const double* const extra = plan.table + integers[I_AT_SURCHARGE];
+    double eps = INFINITE;
+#pragma unroll
+    for (unsigned order = 0; order < MOST_ORDERS; order++)
+      if (order < orders && sums[order] + extra[order] < eps) eps = sums[order] + extra[order];
+    return eps > 0.0 ? eps : 0.0;
+  }
+};
+
+__device__ __forceinline__ double bits_for(const Plan& plan, double excess, double asked, double time_s) {
+  const double* const n = plan.numbers;
+  const unsigned long long* const integers = plan.integers;
+  const double x = integers[I_TWO_SIDED] ? fabs(excess) : (excess > 0.0 ? excess : 0.0);
+  double bits = n[N_BASE_BITS];
+  if (integers[I_PER_QUERY])
+    bits = bits + (asked == n[N_EVERY] ? n[N_EVERY_BITS] : real_log(asked > 1.0 ? asked : 1.0) * LOG2_E);
+  bits = bits + n[N_SLOPE] * x;
+  const double* const edges = plan.table + integers[I_AT_EDGES];
+  const double* band = plan.table + integers[I_AT_BITS];
+  for (unsigned edge = 0; edge < integers[I_BANDS]; edge++) band += x >= edges[edge];
+  bits = bits + *band;
+  if (integers[I_LOADS] > 1) {
+    const double turn = floor(time_s / n[N_LOAD_STEP_S]);
+    const unsigned long long whole = (unsigned long long)(turn < 0x1p52 ? turn : 0x1p52);
+    bits = bits + plan.table[integers[I_AT_LOADS] + whole % integers[I_LOADS]];
+  }
+  bits = bits > n[N_LOW] ? bits : n[N_LOW];
+  bits = bits < n[N_HIGH] ? bits : n[N_HIGH];
+  return integers[I_WHOLE] ? floor(bits) : bits;
+}
+
+// Rows of `real` and `whole` are [10, count] and [6, count]: see cpu.ROWS and layout.SUMS.
+extern "C" __global__ void __launch_bounds__(128) simulate(
+    const double* numbers, const unsigned long long* integers, const double* table, unsigned long long begin,
+    unsigned long long count, double* real, unsigned long long* whole) {
+  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const Plan plan = {numbers, integers, table};
+  const double* const c = numbers;
+  const Identity who = draw(plan, begin + i);
+  const double every = c[N_EVERY], queries = who.queries, share = 1.0 / (double)integers[I_SUB_PUZZLES];
+  const unsigned pieces = (unsigned)integers[I_SUB_PUZZLES];
+  const bool clocked = integers[I_CLOCKED] != 0, decays = integers[I_DECAYS] != 0, side_by_side = integers[I_PARALLEL] != 0;
+  const unsigned long long key = integers[I_KEY];
+  Spending spending = {};
+  double cost = 0.0, forgotten_cost = 0.0, forgotten_queries = 0.0, issued_s = 0.0, finish_s = 0.0, expected = 0.0;
+  unsigned long long puzzles = 0, hashes = 0, steps = 0, index = 0;
+  Words words = {};
+  for (double number = 0.0, n = 0.0; n < queries; number += 1.0) {
+    const double before = number * every, end = (number + 1.0) * every;
+    n = end < queries ? end : queries;
+    const double asked = n - before, last_cost = cost;
+    cost = integers[I_BANKED] ? spending.by_bank(plan, who, (unsigned)before, (unsigned)n) : spending.by_curve(plan, who, n);
+    double begins_s = 0.0;
+    if (clocked) {
+      const double arrival_s = before / c[N_BATCH] * c[N_REQUEST_EVERY_S];
+      const double ready_s = number > 0.0 ? finish_s + c[N_THINK_S] : 0.0;
+      begins_s = arrival_s > ready_s ? arrival_s : ready_s;
+    }
+    double base_cost = cost, base_queries = n;
+    if (decays) {
+      const double passed = (issued_s - begins_s) * c[N_DECAY_RATE];
+      const double kept = real_exp2(passed > -1000.0 ? passed : -1000.0);
+      base_cost = forgotten_cost = forgotten_cost * kept + (cost - last_cost);
+      base_queries = forgotten_queries = forgotten_queries * kept + asked;
+      issued_s = begins_s;
+    }
+    const double excess = base_cost - (c[N_EXPECTED_SLOPE] * base_queries + c[N_EXPECTED_INTERCEPT]);
+    const double bits = bits_for(plan, excess, asked, who.start_s + begins_s);
+    const bool due = bits > FEWEST_BITS && (integers[I_PARTIAL] || asked == every);
+    const double work = due ? real_exp2(bits) : 0.0, each = work * share;
+    const double chance = rint(0x1p64 / (each > 1.0 ? each : 1.0)) * 0x1p-64;
+    const double slope = chance > 0.0 ? real_log1m(chance) : -INFINITE;
+    unsigned long long now = 0;
+    // Odd numbers of sub-puzzles leave half a block to the next puzzle, asked for or not.
+    for (unsigned piece = 0; piece < pieces; piece++, index++) {
+      if (!due) continue;
+      const unsigned odd = (unsigned)index & 1;
+      if (!odd || piece == 0) words = philox((unsigned)(index >> 1), S_TRIES, who.identity, who.replica, key);
+      const double u = odd ? uniform_of(words.w[2], words.w[3]) : uniform_of(words.w[0], words.w[1]);
+      const unsigned long long tries = (unsigned long long)floor(real_log(u) / slope) + 1;
+      hashes += tries;
+      now = side_by_side ? (tries > now ? tries : now) : now + tries;
+    }
+    steps += now;
+    expected += work;
+    puzzles += due;
+    if (clocked) {
+      const double solve_s = (double)now / who.rate_hz;
+      finish_s = begins_s + ((asked * c[N_SECONDS_PER_QUERY] + solve_s) + (due ? c[N_VERIFY_S] : 0.0));
+    }
+  }
+  const double* const device = table + integers[I_AT_DEVICES] + who.device * DEVICE_COLUMNS;
+  const double service_s = queries * c[N_SECONDS_PER_QUERY], solve_s = (double)steps / who.rate_hz;
+  const double verify_s = (double)puzzles * c[N_VERIFY_S], energy_j = (double)hashes / who.rate_hz * device[3];
+  const double usd = device[4] >= 0.0 ? device[4] * solve_s / 3600.0 : energy_j / 3.6e6 * c[N_USD_PER_KWH];
+  const double values[10] = {who.rate_hz, expected, (double)hashes, cost, service_s, solve_s,
+                             clocked ? finish_s : (service_s + solve_s) + verify_s, energy_j, usd,
+                             (solve_s + verify_s) / service_s};
+  const unsigned long long integral[6] = {who.identity, who.replica, who.device, (unsigned long long)queries, puzzles, hashes};
+#pragma unroll
+  for (int k = 0; k < 10; k++) real[k * count + i] = values[k];
+#pragma unroll
+  for (int k = 0; k < 6; k++) whole[k * count + i] = integral[k];
+}
+
+// Adds up blocks of identities, each column of each block by a thread of its own, in order: sums [blocks, D, 2 SUMS + 1]
+// and integers [blocks, D, 6], which the caller has set to 0.
+extern "C" __global__ void add_up(unsigned long long begin, unsigned long long count, unsigned devices, const double* real,
+                                  const unsigned long long* whole, double* sums, unsigned long long* integers) {
+  const unsigned columns = 2 * SUMS + 1 + 6;
+  const unsigned long long thread = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+  const unsigned long long block = thread / columns, first = begin / BLOCK;
+  const unsigned column = (unsigned)(thread % columns);
+  if (block > (begin + count - 1) / BLOCK - first) return;
+  const unsigned long long low = (first + block) * BLOCK, high = low + BLOCK;
+  const unsigned long long from = low > begin ? low - begin : 0;
+  const unsigned long long to = high < begin + count ? high - begin : count;
+  for (unsigned long long i = from; i < to; i++) {
+    const unsigned long long place = block * devices + whole[2 * count + i];
+    const double* const value = real + count + i;  // of SUMS; the first row is the rate
+    if (column < SUMS) {
+      sums[place * (2 * SUMS + 1) + column] += value[column * count];
+    } else if (column < 2 * SUMS) {
+      const double one = value[(column - SUMS) * count];
+      sums[place * (2 * SUMS + 1) + column] += one * one;
+    } else if (column == 2 * SUMS) {
+      sums[place * (2 * SUMS + 1) + column] += value[AT_SOLVE_S * count] * value[AT_SERVICE_S * count];
+    } else {
+      const unsigned which = column - 2 * SUMS - 1;
+      const unsigned long long hashes = whole[5 * count + i];
+      const unsigned long long more[6] = {1, whole[3 * count + i], whole[4 * count + i],
+                                          1.0 + value[AT_OVERHEAD * count] > 2.0 ? 1ull : 0ull, hashes & LOW32, hashes >> 32};
+      integers[place * 6 + which] += more[which];
+    }
+  }
+}
+
+// Counts one quantity, a row of `real`, into cells [D, CELLS]: exponent and leading bits name the cell.
+extern "C" __global__ void histogram(unsigned long long count, const double* values, const unsigned long long* device,
+                                     unsigned long long* cells) {
+  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i >= count) return;
+  const long long cell = (__double_as_longlong(values[i]) >> CELL_SHIFT) - CELL_BELOW;
+  const long long most = CELLS - 1, kept = cell < 0 ? 0 : (cell > most ? most : cell);
+  atomicAdd(&cells[device[i] * CELLS + kept], 1ull);
+}

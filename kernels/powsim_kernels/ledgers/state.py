@@ -1,0 +1,159 @@
+"""Lanes: what each carries of its identity, and how identities enter, move and leave. Two puzzles are a step.
+
+Lanes live in one array of floats and one of integers at constant offsets: LLVM need not ask whether rows overlap.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from powsim_kernels.jit import helper, stage
+from powsim_kernels.ledgers import identities as window
+from powsim_kernels.ledgers import layout
+from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS
+from powsim_kernels.pate.vector import of_bits
+from powsim_kernels.realmath.cpu import choose, log2
+
+LANES = 64
+ORDERS = 16
+WORDS = 64  # of the bank's draws, held per lane
+
+# What a lane carries while its identity lives ...
+(QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, FINISH_S, LATER_S) = (
+    i * LANES for i in range(13)
+)
+NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * LANES for i in range(13, 20))
+CARRIED = 20
+# ... and what a puzzle needs.
+N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT, CHANCE, LN_N, LN_F, LN_S = (
+    i * LANES for i in range(20, 35)
+)
+FLOATS = 35 * LANES
+IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
+CARRIED_INTEGERS = 7
+TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(7, 13))
+INTEGERS = 13 * LANES
+
+_NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
+BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
+    _NUMBERS[name]
+    for name in (*("base_bits", "slope", "expected_slope", "expected_intercept", "low", "high", "every", "every_bits"),)
+)
+LOAD_STEP_S, DECAY_RATE, SECONDS_PER_QUERY, BATCH, REQUEST_EVERY_S, THINK_S, VERIFY_S = (
+    _NUMBERS[name]
+    for name in (
+        *("load_step_s", "decay_rate", "seconds_per_query", "batch", "request_every_s", "think_s", "verify_s"),
+    )
+)
+LEAST_COST, GREATEST_COST = _NUMBERS["least_cost"], _NUMBERS["greatest_cost"]
+_INTEGERS = dict(zip(layout.INTEGERS, range(len(layout.INTEGERS)), strict=True))
+KEY, SUB_PUZZLES, PER_QUERY, TWO_SIDED, WHOLE, PARTIAL, TIMED, DECAYS, CLOCKED, PARALLEL, SPREAD, BANKED = (
+    _INTEGERS[name]
+    for name in (
+        *("key", "sub_puzzles", "per_query", "two_sided", "whole", "partial", "timed", "decays", "clocked"),
+        *("parallel", "spread", "banked"),
+    )
+)
+CURVE_POINTS, BANK_ROWS, BANK_ORDERS, BANDS, LOADS = (
+    _INTEGERS[name] for name in ("points", "bank_rows", "orders", "bands", "loads")
+)
+AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
+    _INTEGERS[name] for name in ("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads")
+)
+CURVE_COLUMNS = len(layout.CURVE_COLUMNS)
+PER_DRIFT_UNIT, FEWEST_BITS = layout.PER_DRIFT_UNIT, layout.FEWEST_BITS
+TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
+NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
+INFINITE, TWO_32 = math.inf, 2.0**32
+SHORT_BITS = 46.0
+"""Up to this difficulty draws, 36.74 times the work at most, stay below 2^52."""
+
+
+@stage
+def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
+    """Put identity `i` of the window into a lane."""
+    f[QUERIES + lane], f[RATE + lane] = a[window.QUERIES + i], a[window.RATE + i]
+    f[SHIFT + lane], f[DRIFT + lane], f[START_S + lane] = (
+        a[window.SHIFT + i],
+        a[window.DRIFT + i],
+        a[window.START_S + i],
+    )
+    every = numbers[EVERY]
+    points = np.ceil(f[QUERIES + lane] / every)
+    f[POINTS + lane] = points
+    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[LATER_S + lane] = 0.0
+    f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[ISSUED_S + lane] = 0.0
+    f[COST + lane] = 0.0
+    if integers[PER_QUERY]:
+        f[REST_BITS + lane] = log2(f[QUERIES + lane] - (points - 1.0) * every)
+    g[IDENTITY + lane], g[REPLICA + lane], g[ROW + lane] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(i)
+    g[HASHES + lane] = g[STEPS + lane] = g[PAIR + lane] = NONE
+    if integers[BANKED]:
+        for order in range(ORDERS):
+            sums[lane * ORDERS + order] = 0.0
+    else:
+        segment(lane, 0, integers, table, f, g)
+
+
+@stage
+def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
+    """Write what became of a lane's identity to the window."""
+    i = np.int64(g[ROW + lane])
+    a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
+    odd = f[POINT + lane] > f[POINTS + lane]  # the second of its last two requests was none
+    a[window.FINISH_S + i] = f[FINISH_S + lane] if odd else f[LATER_S + lane]
+    b[window.HASHES + i] = g[HASHES + lane]
+    b[window.STEPS + i] = g[STEPS + lane] if integers[PARALLEL] else g[HASHES + lane]
+
+
+@stage
+def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
+    """Move the identity of one lane to another."""
+    for row in range(CARRIED):
+        f[row * LANES + lane] = f[row * LANES + source]
+    for row in range(CARRIED_INTEGERS):
+        g[row * LANES + lane] = g[row * LANES + source]
+    for order in range(ORDERS):
+        sums[lane * ORDERS + order] = sums[source * ORDERS + order]
+    for word in range(WORDS):
+        words[lane * WORDS + word] = words[source * WORDS + word]
+
+
+@stage
+def segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
+    """Let a lane read the curve from point `row` on."""
+    at = np.int64(integers[AT_CURVE]) + row * CURVE_COLUMNS
+    last = row + 1 == np.int64(integers[CURVE_POINTS])
+    g[SEGMENT + lane] = np.uint64(row)
+    f[X + lane], f[Y + lane], f[SLOPE + lane] = table[at], table[at + 1], table[at + 2]
+    f[NEXT + lane] = INFINITE if last else table[at + CURVE_COLUMNS]
+
+
+@stage
+def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
+    """Set the queries before and after the next puzzle of every lane; lanes at their end stand for none."""
+    every = numbers[EVERY]
+    for i in range(count):
+        before, n = (f[POINT + i] + half) * every, (f[POINT + i] + half + 1.0) * every
+        before = choose(before < f[QUERIES + i], before, f[QUERIES + i])
+        n = choose(n < f[QUERIES + i], n, f[QUERIES + i])
+        f[N + i], f[ASKED + i] = n, n - before
+
+
+@stage
+def step(count, f, g):  # type: ignore[no-untyped-def]
+    """Go on to the next two puzzles of every lane; return how many lanes have none left."""
+    ended = 0
+    for i in range(count):
+        f[POINT + i] += 2.0
+        g[PAIR + i] += ONE
+        ended += choose(f[POINT + i] < f[POINTS + i], 0, 1)
+    return ended
+
+
+@helper
+def of_half(word):  # type: ignore[no-untyped-def]
+    """Return a 32-bit number as a double."""
+    return of_bits(np.int64(word) | TWO_52_BITS) - TWO_52
