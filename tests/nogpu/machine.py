@@ -12,8 +12,7 @@ from types import ModuleType
 import pytest
 
 from nogpu.fake_cupy import Machine
-from powsim_kernels import why_not
-from powsim_kernels.pate import choice
+from powsim_kernels import choice, why_not
 from powsim_kernels.sha256 import contract, tune
 from powsim_kernels.sha256.variants import DEFAULT
 

@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from powsim_kernels.choice import choose
 from powsim_kernels.geometric.contract import MAX_BITS
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
 from powsim_kernels.ledgers.plan import LedgerPlan
 from powsim_kernels.ledgers.totals import LedgerRows, LedgerTotals, Part, totals_of, with_part
-from powsim_kernels.pate.choice import choose
 from powsim_kernels.philox.contract import check_number
 from powsim_kernels.threads import thread_count
 

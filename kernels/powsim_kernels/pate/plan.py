@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from powsim_kernels.choice import choose
 from powsim_kernels.pate.accountant import Accumulator, running
-from powsim_kernels.pate.choice import choose
 from powsim_kernels.pate.conversion import (
     check_delta,
     check_orders,
@@ -86,7 +86,7 @@ class PatePlan:
         grid = default_orders() if self.orders is None else check_orders(self.orders)
         grid.flags.writeable = False
         object.__setattr__(self, "orders", grid)
-        object.__setattr__(self, "backend", choose(self.backend, OFFERED))
+        object.__setattr__(self, "backend", choose(self.backend, OFFERED, "pate"))
         object.__setattr__(self, "threads", thread_count(self.threads))
 
     @property

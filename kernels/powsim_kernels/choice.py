@@ -1,4 +1,4 @@
-"""Which twin a plan runs on, of PATE or of ledgers; "auto" takes a GPU only where it can start."""
+"""Which twin a plan runs on, of `pate` or of `ledgers`; "auto" takes a GPU only where it can start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from powsim_kernels.backend import BackendUnavailable, resolve
 
 
-def choose(backend: str, offered: tuple[str, ...], kernel: str = "pate") -> str:
+def choose(backend: str, offered: tuple[str, ...], kernel: str) -> str:
     """Return the backend to run. Raises BackendUnavailable where it cannot, a GPU that fails its self-test included.
 
     "auto" warns and takes the CPU where there is a GPU that cannot start, say because NVRTC is missing.
