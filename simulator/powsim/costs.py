@@ -87,7 +87,9 @@ def price(
     rows, answered, summed, other_sums, least = 0, 0.0, 0.0, 0, math.inf
     size = max(1, min(MOST_ROWS, PIECE_BYTES // (8 * source.classes)))
     for piece in source.pieces(size):
-        wide = piece.votes if piece.votes.dtype.name != "float16" else piece.votes.astype(np.float32)
+        wide = piece.votes
+        if wide.dtype.kind == "f" and wide.dtype.itemsize not in (4, 8):  # half, or longer than what is computed with
+            wide = wide.astype(np.float32 if wide.dtype.itemsize == 2 else np.float64)
         votes = np.require(wide, requirements=["C", "W"])
         other_sums += _check(votes, piece.first, plan.num_voters)
         columns: Columns = {"row": np.arange(piece.first, piece.first + len(votes))}

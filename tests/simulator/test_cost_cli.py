@@ -292,3 +292,19 @@ def test_memory_does_not_grow_with_the_file(kind: str, here: Path) -> None:
 
     small, large = peak_bytes(20_000), peak_bytes(600_000)  # 4 MB and 120 MB
     assert large - small < 40 << 20
+
+
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_a_folder_is_no_file_of_votes(path: str, done: Any, here: Path) -> None:
+    before = names(here)
+    code, out, err = done(path, *ASKED)
+    assert (code, out, names(here)) == (2, "", before)
+    assert "a folder, not a file" in err
+
+
+@pytest.mark.parametrize("kind", ["e", "f", "g"])
+def test_floats_of_every_length_are_priced_and_written_as_json(kind: str, done: Any) -> None:
+    np.save("floats.npy", VOTES.astype(kind))
+    code, out, err = done("floats.npy", *ASKED, "--json", "--no-save")
+    assert code == 0, err
+    assert json.loads(out)["rows"] == 500

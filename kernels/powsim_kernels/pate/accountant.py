@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from powsim_kernels.pate.conversion import check_delta, surcharge
-from powsim_kernels.pate.rows import bad_row, on_device, to_host
+from powsim_kernels.pate.rows import bad_row, group_count, groups_of, on_device, to_host, weights_of
 
 if TYPE_CHECKING:
     from powsim_kernels.pate.plan import PatePlan
 
 State = dict[str, NDArray[np.float64]]
+ROWS = 1 << 18  # whose groups and weights are converted at once
+MOST_SPENT = 1e300
 
 
 class Accumulator:
@@ -41,17 +44,23 @@ class Accumulator:
         array = plan._votes(votes)
         if (groups is None) != (self.num_groups is None):
             raise ValueError(f"groups and num_groups={self.num_groups}: give both or neither")
-        given = (
-            plan._groups(groups, len(array), self.num_groups),
-            plan._weights(weights, len(array)),
-            plan._flags(realised, len(array)),
-        )
+        numbers, factors = plan._groups(groups, len(array)), plan._weights(weights, len(array))
+        flags = plan._flags(realised, len(array))
         found: State = plan.twin.empty(plan, 1 if self.num_groups is None else self.num_groups)
-        for begin, piece in plan.space.pieces(plan, array):
-            cut = slice(begin, begin + len(piece))
-            bad = plan.twin.add(plan, found, piece, *(None if values is None else values[cut] for values in given))
-            if bad >= 0 and plan.check:
-                raise bad_row(bad, begin, piece, plan.num_voters)
+        for first, whole in plan.space.pieces(plan, array):
+            step = len(whole) if numbers is None and factors is None else ROWS
+            for begin in range(0, len(whole), step):
+                piece, cut = whole[begin : begin + step], slice(first + begin, first + begin + step)
+                bad = plan.twin.add(
+                    plan,
+                    found,
+                    piece,
+                    None if numbers is None else groups_of(numbers[cut], cut.start, self.num_groups or 0),
+                    None if factors is None else weights_of(factors[cut], cut.start),
+                    None if flags is None else flags[cut],
+                )
+                if bad >= 0 and plan.check:
+                    raise bad_row(cut.start + bad, array, plan.num_voters)
         for name, values in found.items() if self.rows else ():
             self._state[name] += values
         self._state = self._state if self.rows else found
@@ -76,32 +85,20 @@ class Accumulator:
 
 
 def running(
-    plan: PatePlan,
-    votes: Any,
-    delta: float,
-    start: ArrayLike | None,
-    every: int,
-    groups: Any,
-    conversion: str,
-) -> NDArray[np.float64]:
-    """Return eps after every `every`-th query; the contract is `PatePlan.running_eps`."""
-    array = plan._votes(votes)
-    if isinstance(every, bool) or not isinstance(every, int | np.integer):
-        raise TypeError(f"every={every!r} must be an integer")
-    if every < 1:
-        raise ValueError(f"every={every} must be at least 1")
-    numbers = plan._groups(groups, len(array), None)
-    count = 1 if numbers is None else int(numbers.max()) + 1 if len(numbers) else 0
-    spent = np.zeros((count, plan.grid.size))
+    plan: PatePlan, votes: Any, delta: float, start: ArrayLike | None, groups: Any, conversion: str
+) -> Iterator[tuple[slice, Any]]:
+    """Yield (rows, eps after each of them) until every query is priced; the contract is `PatePlan.running_eps`.
+
+    votes and groups as `PatePlan._votes` and `_groups` give them.
+    """
+    extra = surcharge(plan.grid, check_delta(delta), conversion)
+    spent = np.zeros((1 if groups is None else group_count(groups, plan.grid.size), plan.grid.size))
     if start is not None:
         before = np.asarray(to_host(start), dtype=np.float64)
-        if before.shape != (spent.shape[1:] if numbers is None else spent.shape):
-            wanted = spent.shape[1:] if numbers is None else spent.shape
+        wanted = spent.shape[1:] if groups is None else spent.shape
+        if before.shape != wanted:
             raise ValueError(f"start has shape {before.shape}: Renyi costs of shape {wanted} are needed")
-        if not np.all(before >= 0.0):
-            raise ValueError("start holds a negative or NaN cost")
+        if not np.all((before >= 0.0) & (before <= MOST_SPENT)):
+            raise ValueError(f"start holds a cost that is negative, NaN or above {MOST_SPENT:g}")
         spent[:] = before
-    extra = surcharge(plan.grid, check_delta(delta), conversion)
-    eps: NDArray[np.float64] = plan.space.room(plan, (len(array),), np.float64, array)
-    plan.space.running(plan, array, numbers, spent, extra, eps)
-    return eps if every == 1 else eps[every - 1 :: every].copy()
+    yield from plan.space.running(plan, votes, groups, spent, extra)

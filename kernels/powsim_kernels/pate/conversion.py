@@ -30,6 +30,8 @@ def default_orders(kind: str = "long") -> NDArray[np.float64]:
 
 def check_orders(orders: ArrayLike) -> NDArray[np.float64]:
     """Return orders as float64 [L], or raise naming the first bad one."""
+    if isinstance(orders, str):
+        raise TypeError(f"orders={orders!r} is a text: give numbers, such as default_orders({orders!r})")
     grid = np.array(orders, dtype=np.float64, order="C")
     if grid.ndim != 1 or grid.size == 0:
         raise ValueError(f"orders have shape {grid.shape}: a non-empty list of numbers above 1 is needed")
@@ -43,7 +45,9 @@ def check_orders(orders: ArrayLike) -> NDArray[np.float64]:
 
 
 def check_delta(delta: float) -> float:
-    """Return delta, or raise where it is not strictly between 0 and 1."""
+    """Return delta, or raise where it is no number strictly between 0 and 1."""
+    if isinstance(delta, bool) or not isinstance(delta, int | float | np.integer | np.floating):
+        raise TypeError(f"delta={delta!r} must be a number")
     if not 0.0 < delta < 1.0:
         raise ValueError(f"delta={delta} must lie between 0 and 1, both excluded")
     return float(delta)

@@ -221,7 +221,10 @@ def add(
         found = empty(plan, len(state["sums"]))
         parts[begin] = found, _add_blocks(plan, found, votes, groups, weights, realised, begin, end)
 
-    over_ranges(work, len(votes), threads=plan.threads, grain=_grain(plan.num_classes))
+    # Every range has a total of its own until the end: of large ones no more than there are threads.
+    large = sum(values.nbytes for values in state.values()) > 1 << 19
+    grain = max(_grain(plan.num_classes), -(-len(votes) // (plan.threads or 1)) if large else 0)
+    over_ranges(work, len(votes), threads=plan.threads, grain=grain)
     bad = -1
     for begin in sorted(parts):
         for name, values in parts[begin][0].items():

@@ -23,7 +23,7 @@ from numpy.typing import DTypeLike, NDArray
 from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.cuda import named_faults
 from powsim_kernels.pate import bounds, grid, sources, trial
-from powsim_kernels.pate.rows import on_device, readable
+from powsim_kernels.pate.rows import groups_of, on_device, readable
 
 if TYPE_CHECKING:
     from powsim_kernels.pate.plan import PatePlan
@@ -327,9 +327,9 @@ def finish(plan: PatePlan, state: State) -> Any:
 
 
 def running(
-    plan: PatePlan, votes: Any, groups: Any, spent: NDArray[np.float64], extra: NDArray[np.float64], eps: Any
-) -> None:
-    """Fill eps after each row of its group; spent [G, L] is what came before.
+    plan: PatePlan, votes: Any, groups: Any, spent: NDArray[np.float64], extra: NDArray[np.float64]
+) -> Iterator[tuple[slice, Any]]:
+    """Yield (rows, eps after each of them, of its group), on the device; spent [G, L] is what came before.
 
     Costs of a piece of rows are summed in strips of 16, the strips by a scan. With groups a warp adds the rows of its
     groups one after the other: right, but slow for few groups.
@@ -339,7 +339,7 @@ def running(
         before, more = cupy.asarray(spent), cupy.asarray(extra)
     for cut, lnq, top in plan._read(votes, width=orders):
         with _working(plan, "running eps") as own:
-            rows, target = len(lnq), _Target(eps[cut])
+            rows, eps = len(lnq), cupy.empty(len(lnq), np.float64)
             price = cupy.empty((rows, orders), np.float64)
             costs(plan, lnq, top, None, price)
             size = np.uint64(rows), np.uint64(orders)
@@ -348,9 +348,10 @@ def running(
                 sums = cupy.empty((strips, orders), np.float64)
                 own.costs("strip_sums")((-(-strips * orders // 128),), (128,), (price, *size, sums))
                 own.costs("strip_starts")((orders,), (32,), (sums, np.uint64(strips), size[1], before))
-                named = (price, *size, sums, more, target.array)
+                named = (price, *size, sums, more, eps)
                 own.costs("strip_eps")((-(-strips // WARPS),), (32 * WARPS,), named)
             else:
-                arguments = (price, *size, _here(groups[cut], np.int64), before, more, target.array)
+                numbers = _here(groups_of(groups[cut], cut.start, len(spent)), np.int64)
+                arguments = (price, *size, numbers, before, more, eps)
                 own.costs("group_eps")(own.blocks(MOST_ROWS), (32 * WARPS,), arguments)
-            target.done()
+        yield cut, eps

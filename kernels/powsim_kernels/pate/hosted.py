@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from powsim_kernels.pate.rows import on_device, readable
+from powsim_kernels.pate.rows import groups_of, on_device, readable
 
 if TYPE_CHECKING:
     from powsim_kernels.pate.plan import PatePlan
@@ -33,6 +33,8 @@ def adopt(plan: PatePlan, values: Any, what: str = "votes") -> NDArray[Any]:
             f"{what} lie on a CUDA device, and this plan computes on backend {plan.backend!r}: make a plan with "
             "backend='cuda', or copy them to the host (`.get()` of CuPy, `.cpu()` of torch)"
         )
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{what} are a masked array, whose mask no kernel sees: fill it first (`.filled(0)`)")
     if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
         return np.from_dlpack(values)
     return np.asarray(values)
@@ -41,7 +43,7 @@ def adopt(plan: PatePlan, values: Any, what: str = "votes") -> NDArray[Any]:
 def pieces(plan: PatePlan, votes: NDArray[Any], width: int = 0) -> Iterator[tuple[int, NDArray[Any]]]:
     """Yield (first row, rows that a twin can read).
 
-    The whole array at once where that takes no copy, and no room for `width` numbers of each row.
+    The whole array at once where that takes no copy, and no room for `width` numbers of every row.
     """
     direct = votes.dtype.name in DIRECT and votes.dtype.isnative and votes.flags.c_contiguous
     step = (ROWS if width else max(len(votes), 1)) if direct else max(1, PIECE_VALUES // votes.shape[1])
@@ -84,10 +86,12 @@ def best(plan: PatePlan, lnq: Floats, top: Floats, extra: Floats, eps: Floats, i
 
 
 def running(
-    plan: PatePlan, votes: NDArray[Any], groups: NDArray[np.int64] | None, spent: Floats, extra: Floats, eps: Floats
-) -> None:
-    """Fill eps after each row of its group; spent [G, L] is what came before, and is changed."""
+    plan: PatePlan, votes: NDArray[Any], groups: NDArray[Any] | None, spent: Floats, extra: Floats
+) -> Iterator[tuple[slice, Floats]]:
+    """Yield (rows, eps after each of them, of its group); spent [G, L] is what came before, and is changed."""
     state: dict[str, Any] = {}  # what the twin keeps between pieces
     for rows, lnq, top in plan._read(votes):
-        plan.twin.run(plan, lnq, top, None if groups is None else groups[rows], spent, extra, eps[rows], state)
-    np.maximum(eps, 0.0, out=eps)
+        numbers = None if groups is None else groups_of(groups[rows], rows.start, len(spent))
+        eps = np.empty(len(lnq))
+        plan.twin.run(plan, lnq, top, numbers, spent, extra, eps, state)
+        yield rows, np.maximum(eps, 0.0, out=eps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
 
@@ -22,11 +22,20 @@ from powsim_kernels.pate.conversion import (
     surcharge,
 )
 from powsim_kernels.pate.hosted import BUFFER_VALUES
-from powsim_kernels.pate.rows import bad_row, check_flags, check_groups, check_votes, check_weights, to_host
+from powsim_kernels.pate.rows import (
+    bad_row,
+    check_flags,
+    check_groups,
+    check_votes,
+    check_weights,
+    group_count,
+    to_host,
+)
 from powsim_kernels.threads import thread_count
 
 OFFERED = ("reference", "cpu", "cuda")
 LEAST_SIGMA, MOST_SIGMA = 1e-6, 1e12
+MOST_THRESHOLD = 1e18
 MOST_VOTERS = 2**53  # counts above are not whole numbers in float64 any more
 
 
@@ -70,14 +79,24 @@ class PatePlan:
                 raise TypeError(f"{name}={value!r} must be an integer")
             if not least <= value <= most:
                 raise ValueError(f"{name}={value} must lie between {least} and {most}")
-        for name in ("sigma", "sigma1"):
+        for name, low, high in (
+            ("sigma", LEAST_SIGMA, MOST_SIGMA),
+            ("sigma1", LEAST_SIGMA, MOST_SIGMA),
+            ("threshold", -MOST_THRESHOLD, MOST_THRESHOLD),
+        ):
             value = getattr(self, name)
-            if value is not None and not LEAST_SIGMA <= value <= MOST_SIGMA:
-                raise ValueError(f"{name}={value} must lie between {LEAST_SIGMA:g} and {MOST_SIGMA:g} votes")
+            if value is None and name != "sigma":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+                raise TypeError(f"{name}={value!r} must be a number")
+            object.__setattr__(self, name, float(value))  # float32 would lose digits in all that follows
+            if not low <= value <= high:
+                raise ValueError(f"{name}={value} must lie between {low:g} and {high:g} votes")
+        for name in ("clip", "check"):
+            if not isinstance(getattr(self, name), bool | np.bool_):
+                raise TypeError(f"{name}={getattr(self, name)!r} must be True or False")
         if (self.threshold is None) != (self.sigma1 is None):
             raise ValueError(f"threshold={self.threshold} and sigma1={self.sigma1}: give both or neither")
-        if self.threshold is not None and not math.isfinite(self.threshold):
-            raise ValueError(f"threshold={self.threshold} must be finite")
         for name, known in (("mechanism", ("gnmax", "lnmax")), ("screening", ("theorem6", "exact"))):
             if getattr(self, name) not in known:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
@@ -88,6 +107,14 @@ class PatePlan:
         object.__setattr__(self, "orders", grid)
         object.__setattr__(self, "backend", choose(self.backend, OFFERED, "pate"))
         object.__setattr__(self, "threads", thread_count(self.threads))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields alone, for copies and other processes: what was made of them is made again there."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.grid.flags.writeable = False
 
     @property
     def grid(self) -> NDArray[np.float64]:
@@ -154,7 +181,7 @@ class PatePlan:
             ]
             bad = self.twin.log_q(self, piece, *own)
             if bad >= 0 and self.check:
-                raise bad_row(bad, begin, piece, self.num_voters)
+                raise bad_row(begin + bad, votes, self.num_voters)
             yield rows, own[0], own[1]
 
     def logq(self, votes: Any) -> NDArray[np.float64]:
@@ -220,20 +247,20 @@ class PatePlan:
         return flags
 
     def _weights(self, weights: Any, rows: int) -> Any:
-        """Return how often each row counts, float64 [N], or None."""
+        """Return how often each row counts, real [N], or None; values are not looked at."""
         if weights is None:
             return None
-        factors = self._adopt(weights, "weights").astype(np.float64, copy=False)
+        factors = self._adopt(weights, "weights")
         check_weights(factors, rows)
         return factors
 
-    def _groups(self, groups: Any, rows: int, num_groups: int | None) -> Any:
-        """Return the group of each row, int64 [N], or None."""
+    def _groups(self, groups: Any, rows: int) -> Any:
+        """Return the group of each row, integers [N], or None; values are not looked at."""
         if groups is None:
             return None
         numbers = self._adopt(groups, "groups")
-        check_groups(numbers, rows, num_groups)
-        return numbers.astype(np.int64, copy=False)
+        check_groups(numbers, rows)
+        return numbers
 
     def eps(
         self, votes: Any, delta: float, *, conversion: str = "improved"
@@ -264,8 +291,8 @@ class PatePlan:
         weights: how often each row counts, float [N]. realised as in `rdp`. Memory does not grow with N.
         """
         array = self._votes(votes)
-        numbers = self._groups(groups, len(array), None)
-        most = None if numbers is None else int(numbers.max()) + 1 if len(numbers) else 0
+        numbers = self._groups(groups, len(array))
+        most = None if numbers is None else group_count(numbers, self.grid.size)
         return self.accumulator(most).add(array, groups=numbers, weights=weights, realised=realised).total()
 
     def running_eps(
@@ -283,12 +310,28 @@ class PatePlan:
         start: Renyi costs [L] (with groups [G, L]) spent before. groups: int [N], then the eps after a query is that
         of its own group. Costs are expectations where a threshold is set.
         """
-        return running(self, votes, delta, start, every, groups, conversion)
+        array = self._votes(votes)
+        numbers = self._groups(groups, len(array))
+        if isinstance(every, bool) or not isinstance(every, int | np.integer):
+            raise TypeError(f"every={every!r} must be an integer")
+        if every < 1:
+            raise ValueError(f"every={every} must be at least 1")
+        out: NDArray[np.float64] = self.space.room(self, (len(array) // every,), np.float64, array)
+        for rows, eps in running(self, array, delta, start, numbers, conversion):
+            some, before = eps[(every - 1 - rows.start) % every :: every], rows.start // every
+            self.space.store(out, slice(before, before + len(some)), some)
+        return out
 
     def queries_until(self, votes: Any, budget: float, delta: float, *, conversion: str = "improved") -> int:
         """Return the index of the first query after which eps exceeds `budget`; N if none does."""
-        over = self.running_eps(votes, delta, conversion=conversion) > budget
-        return int(over.argmax()) if over.any() else len(over)
+        if not isinstance(budget, int | float | np.integer | np.floating) or math.isnan(budget):
+            raise ValueError(f"budget={budget!r} must be a number")
+        array = self._votes(votes)
+        for rows, eps in running(self, array, delta, None, None, conversion):
+            over = eps > budget
+            if over.any():
+                return int(rows.start) + int(over.argmax())
+        return len(array)
 
     def rdp_to_eps(
         self, rdp: Any, delta: float, conversion: str = "improved"

@@ -9,6 +9,9 @@ import numpy as np
 ON_DEVICE = (2, 13)
 """DLPack's numbers for memory of a CUDA device, and for memory that devices and the host share."""
 
+MOST_WEIGHT = 1e100  # totals of larger ones would leave float64
+MOST_COSTS = 1 << 31  # of groups at orders: 16 GiB
+
 
 def on_device(values: Any) -> bool:
     """Return whether an array lies on a CUDA device: CuPy's, torch's, or any other's that says so."""
@@ -46,13 +49,12 @@ def readable(piece: Any, direct: tuple[str, ...]) -> Any:
     return piece.astype("int64" if name == "uint32" else "float64")
 
 
-def bad_row(row: int, first: int, piece: Any, num_voters: int) -> ValueError:
-    """Return the error that names a row whose counts cannot be votes."""
-    counts = piece[row, :20].tolist()
-    more = f" and {piece.shape[1] - 20} more" if piece.shape[1] > 20 else ""
+def bad_row(row: int, votes: Any, num_voters: int) -> ValueError:
+    """Return the error that names a row of votes [N, C] whose counts cannot be votes."""
+    counts = votes[row, :20].tolist()
+    more = f" and {votes.shape[1] - 20} more" if votes.shape[1] > 20 else ""
     return ValueError(
-        f"votes[{first + row}] = {counts}{more} holds a negative, NaN or infinite count, "
-        f"or one above num_voters={num_voters}"
+        f"votes[{row}] = {counts}{more} holds a negative, NaN or infinite count, or one above num_voters={num_voters}"
     )
 
 
@@ -67,23 +69,48 @@ def check_flags(flags: Any, rows: int, confident: bool) -> None:
 
 
 def check_weights(factors: Any, rows: int) -> None:
-    """Raise where factors, float64 [N], cannot say how often each row counts."""
+    """Raise where factors are no real numbers [N]; their values are looked at by `weights_of`."""
+    if factors.dtype.kind not in "iuf" and factors.size:
+        raise TypeError(f"weights have dtype {factors.dtype}: real numbers are needed")
     if factors.shape != (rows,):
         raise ValueError(f"weights have shape {factors.shape}: one per row, ({rows},), is needed")
-    good = (factors >= 0.0) & (factors <= np.finfo(np.float64).max)  # NaN compares false
+
+
+def weights_of(piece: Any, first: int) -> Any:
+    """Return how often some rows, the first of them number `first`, count: float64 [n]."""
+    factors = piece.astype(np.float64, copy=False)
+    good = (factors >= 0.0) & (factors <= MOST_WEIGHT)  # NaN compares false
     if not good.all():
         at = int(good.argmin())
-        raise ValueError(f"weights[{at}] = {float(factors[at])} is negative or not finite")
+        raise ValueError(
+            f"weights[{first + at}] = {float(factors[at])} is negative or not finite, or above {MOST_WEIGHT:g}"
+        )
+    return factors
 
 
-def check_groups(numbers: Any, rows: int, num_groups: int | None) -> None:
-    """Raise where numbers, integers [N], are no groups in 0..num_groups-1."""
-    if numbers.dtype.kind not in "iu" and len(numbers):
+def check_groups(numbers: Any, rows: int) -> None:
+    """Raise where numbers are no integers [N]; their values are looked at by `groups_of`."""
+    if numbers.dtype.kind not in "iu" and numbers.size:
         raise TypeError(f"groups have dtype {numbers.dtype}: integers are needed")
     if numbers.shape != (rows,):
         raise ValueError(f"groups have shape {numbers.shape}: one per row, ({rows},), is needed")
-    good = (numbers >= 0) & (numbers < (2**31 if num_groups is None else num_groups))
+
+
+def groups_of(piece: Any, first: int, num_groups: int) -> Any:
+    """Return the groups of some rows, the first of them number `first`: int64 [n] in 0..num_groups-1."""
+    good = (piece >= 0) & (piece < num_groups)
     if not good.all():
         at = int(good.argmin())
-        limit = "" if num_groups is None else f" or not below num_groups={num_groups}"
-        raise ValueError(f"groups[{at}] = {int(numbers[at])} is negative{limit}")
+        raise ValueError(f"groups[{first + at}] = {int(piece[at])} is negative or not below num_groups={num_groups}")
+    return piece.astype(np.int64, copy=False)
+
+
+def group_count(numbers: Any, orders: int) -> int:
+    """Return one more than the largest group; raise where so many have no room for their costs [G, L]."""
+    count = max(int(numbers.max()) + 1, 0) if len(numbers) else 0
+    if count * orders > MOST_COSTS:
+        raise ValueError(
+            f"groups go up to {count - 1}: {count:,} groups at {orders} orders need {8e-9 * count * orders:,.0f} GB; "
+            "number them without gaps (np.unique with return_inverse=True)"
+        )
+    return count

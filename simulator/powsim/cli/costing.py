@@ -54,8 +54,8 @@ def cost_file(
 
     Raises VotesError, OutputError and BackendUnavailable, and click.UsageError for settings that cannot be.
     """
-    target = _target(path, out, force) if save else None
     source = open_votes(path, key, identity)
+    target = _target(path, out, force) if save else None
     try:
         plan = PatePlan(num_classes=source.classes, **settings)
     except ValueError as error:
