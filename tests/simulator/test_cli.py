@@ -468,11 +468,18 @@ def wait_for(found: Any, process: subprocess.Popen[str]) -> None:
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
 def test_an_interrupted_run_says_so_and_leaves_nothing(name: str, here: Path) -> None:
-    process = child("run", *LONG, "--out", "deep/r")
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # these tests may run under nohup themselves
+    try:
+        process = child("run", *LONG, "--out", "deep/r")
+    finally:
+        signal.signal(signal.SIGHUP, before)
     wait_for(lambda: any((here / "deep").glob(".r.partial-*")), process)
     time.sleep(0.5)
     process.send_signal(getattr(signal, name))
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert names(here) == ["s.toml"]
     assert "Traceback" not in err
     assert out == ""
