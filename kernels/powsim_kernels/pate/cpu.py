@@ -245,16 +245,19 @@ def _add_blocks(
 ) -> int:
     """Add rows begin..end in blocks; return the first that cannot be votes, or -1."""
     own, first = tools(plan), -1
+    # Made once: threads that return large pages to the system and ask for new ones wait for each other.
+    most = min(BLOCK_ROWS, end - begin)
+    room, beyond = np.empty((2, most)), np.empty(most, np.int64)
     for low in range(begin, end, BLOCK_ROWS):
         cut = slice(low, min(low + BLOCK_ROWS, end))
         n = cut.stop - low
-        lnq, top = np.empty(n), np.empty(n)
+        lnq, top = room[:, :n]
         bad = tally.read(votes[cut], own.tables, own.law, lnq, top, 0, n)
         first = low + bad if bad >= 0 and first < 0 else first
         whole = NONE if weights is None else weights[cut]
         numbers = NO_GROUPS if groups is None else groups[cut]
         flags = None if realised is None else realised[cut]
-        _add_block(plan, state, lnq, top, whole, numbers, flags, votes.dtype.kind == "f")
+        _add_block(plan, state, lnq, top, whole, numbers, flags, votes.dtype.kind == "f", beyond)
     return first
 
 
@@ -267,6 +270,7 @@ def _add_block(
     groups: NDArray[np.int64],
     realised: NDArray[np.bool_] | None,
     soft: bool,
+    beyond: NDArray[np.int64],
 ) -> None:
     own, n, paid = tools(plan), len(lnq), whole
     if "moments" not in state:
@@ -284,7 +288,7 @@ def _add_block(
         paid = np.empty(n)
         _answer_weights(top, whole, NONE if realised is None else realised.astype(float), own.answered, paid, 0, n)
         _count_tops(top, whole, groups, state["tops"])
-    beyond, buffer = np.empty(n, np.int64), np.empty(plan.grid.size)
+    buffer = np.empty(plan.grid.size)
     count = moments.gather(lnq, paid, groups, own.cells, state["moments"].reshape(-1, grid.DEGREE), beyond, 0, n)
     for row in beyond[:count].tolist():
         sums = state["sums"][groups[row] if len(groups) else 0]
