@@ -8,6 +8,7 @@ chunks that fit the second-level cache (`times_numpy`), and on whole arrays (`ti
 from __future__ import annotations
 
 import math
+import os
 import random
 import statistics
 import subprocess
@@ -275,9 +276,9 @@ def test_memory(benchmark: Any, note: Any) -> None:
         "import resource, bench_ledgers as b; b.kernel(b.BUSY, 1_000_000, 2); "
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
     )
-    done = benchmark.pedantic(
-        subprocess.run, ([sys.executable, "-c", code],), {"capture_output": True, "check": True, "text": True}, rounds=1
-    )
+    here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # pytest finds this file, a new process does not
+    more = {"capture_output": True, "check": True, "text": True, "env": here}
+    done = benchmark.pedantic(subprocess.run, ([sys.executable, "-c", code],), more, rounds=1)
     if done is None:
         return
     peak = int(done.stdout) * 1024
