@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from histograms import mixed
 from nogpu.fake_cupy import FakeArray, Machine
 from nogpu.machine import install
 from powsim_kernels import BackendUnavailable, PatePlan, default_orders
@@ -25,18 +26,6 @@ Install = Callable[..., Machine]
 KINDS: list[dict[str, Any]] = [{}, {"threshold": 150, "sigma1": 40}, {"mechanism": "lnmax"}]
 every_kind = pytest.mark.parametrize("more", KINDS, ids=["gnmax", "confident", "lnmax"])
 ALL_TYPES = [np.int8, np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, np.float64]
-
-
-def mixed(rows: int, teachers: int, classes: int, seed: int = 1) -> np.ndarray:
-    """Return histograms of which two in three are nearly unanimous, in no order."""
-    rng = np.random.default_rng(seed)
-    votes = rng.multinomial(teachers, rng.dirichlet(np.full(classes, 0.1), size=rows))
-    sure = np.arange(rows) % 3 > 0
-    votes[sure] = 0
-    lead = rng.integers(int(0.9 * teachers), teachers + 1, sure.sum())
-    votes[sure, rng.integers(0, classes, sure.sum())] += lead
-    votes[sure, rng.integers(0, classes, sure.sum())] += teachers - lead
-    return votes
 
 
 def pair(*arguments: Any, **more: Any) -> tuple[PatePlan, PatePlan]:

@@ -21,7 +21,7 @@ from powsim.bench.machine import Machine
 from powsim.bench.measuring import Spread
 from powsim.bench.outcome import Honest, Measured, Outcome, Prices, Solves
 from powsim.bench.solvers import Solver
-from powsim.cli import benching, run
+from powsim.cli import benching
 from powsim.own_devices import load_devices
 from powsim.report import bench as report
 from powsim.report.console import wide
@@ -46,17 +46,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "hashcat.txt").write_text(HASHCAT)
     return tmp_path
-
-
-@pytest.fixture
-def done(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(list(arguments))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def spread(rate: float) -> Spread:

@@ -26,7 +26,6 @@ import click
 import pytest
 
 from powsim import catalogue, load_scenario, study
-from powsim.cli import run
 from powsim.cli.commands import cli
 from powsim.scenario import shipped
 
@@ -60,19 +59,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "s.toml").write_text(SMALL)
     return tmp_path
-
-
-@pytest.fixture
-def done(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs the command and returns exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(list(arguments))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def names(folder: Path) -> list[str]:

@@ -15,7 +15,6 @@ from typing import Any
 import psutil
 import pytest
 
-from powsim.cli import run
 from powsim.sweeps.executors import VISIBLE, cuda_devices, processes
 from powsim.sweeps.run import sweep
 from powsim_kernels import BackendUnavailable
@@ -30,19 +29,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     write(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def done(capsys: pytest.CaptureFixture[str]) -> Any:
-    """Return a function that runs the command and returns exit code, stdout and stderr."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        code = run(list(arguments))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 def wait_for(what: Any, seconds: float = 60.0, pause: float = 0.02) -> None:

@@ -1,8 +1,9 @@
 """Where the twins on the host find votes and leave results, and what they share of the plan's methods.
 
 `adopt` takes what callers hand in, `pieces` cuts votes into what a twin can read, `room` is for results, `store` puts
-them there; `costs`, `best` and `running` fill results from rows already read. A twin itself has `log_q`, `answers`,
-`log_answered`, `thresholds`, `run`, and for totals `empty`, `add` and `finish`. `powsim_kernels.pate.cuda` is both.
+them there; `costs` and `best` fill results from rows already read, `running` yields them. A twin itself has `log_q`,
+`answers`, `log_answered`, `thresholds`, `run`, and for totals `empty`, `add` and `finish`. `powsim_kernels.pate.cuda`
+is both.
 """
 
 from __future__ import annotations
