@@ -1,0 +1,1 @@
+"""Attacks as query strategies, one file each."""
