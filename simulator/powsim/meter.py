@@ -13,7 +13,7 @@ from powsim import study
 from powsim.ledger import Ledger, due_points, puzzle_counts
 from powsim.study.published import meter_settings
 
-DRIFT_UNIT = 10_000  # drift is the relative change of cost per this many queries
+PER_DRIFT_UNIT = 1e-4  # drift is the relative change of cost per 10,000 queries
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def spread_cost(
 
     shift, drift: [A]. The result stays within what the meter can give n queries, and never falls along a row.
     """
-    factor = 1.0 + shift[:, None] + drift[:, None] * (queries / DRIFT_UNIT)
+    factor = 1.0 + shift[:, None] + drift[:, None] * (queries * PER_DRIFT_UNIT)
     cost = np.clip(curve(queries) * factor, bounds[0] * queries, bounds[1] * queries)
     return np.maximum.accumulate(cost, axis=1)
 

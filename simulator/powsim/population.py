@@ -1,7 +1,8 @@
 """Who calls: arrays of identities drawn from populations and campaigns.
 
 Every number is drawn by address (key of the group, identity, replica), so that it does not depend on how many
-identities there are, in which chunks they are simulated, or which other groups the scenario has.
+identities there are, in which chunks they are simulated, or which other groups the scenario has. The arithmetic is that
+of `simulate_ledgers`, operation by operation: the same callers, to the last bit.
 """
 
 from __future__ import annotations
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from powsim.devices import Device
 from powsim_kernels import uniform
+from powsim_kernels.realmath.arrays import over
 
 # Streams of a group's key: one per quantity.
 VOLUME, DEVICE, RATE, SHIFT, DRIFT, TRIES = range(6)
@@ -51,11 +52,13 @@ def group_key(seed: int, group: str) -> int:
     return int.from_bytes(hashlib.sha256(f"powsim/{seed}/{group}".encode()).digest()[:8], "big")
 
 
-def _rates(devices: list[Device], device: NDArray[np.int64], u: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rates(
+    devices: list[Device], device: NDArray[np.int64], u: NDArray[np.float64], backend: str
+) -> NDArray[np.float64]:
     """Return rates drawn log-uniformly between a device's low and high."""
-    low = np.array([d.rate_low_hz for d in devices])[device]
-    high = np.array([d.rate_high_hz for d in devices])[device]
-    return np.asarray(low * (high / low) ** u)
+    low = np.array([d.rate_low_hz for d in devices])
+    ratio = over("log", np.array([d.rate_high_hz for d in devices]) / low, backend=backend)
+    return np.asarray(low[device] * over("exp", u * ratio[device], backend=backend))
 
 
 def draw_population(
@@ -78,18 +81,18 @@ def draw_population(
         return uniform(who, key=key, stream=stream, backend=backend)
 
     def normal(stream: int) -> NDArray[np.float64]:
-        # u is in (0, 1]; half a step down centres it, and the last step is kept off 1, where ndtri is infinite.
-        return np.asarray(ndtri(np.minimum(u(stream) - 2.0**-54, 1.0 - 2.0**-53)))
+        # u is in (0, 1]; half a step down centres it, and the last step is kept off 1, where the quantile is infinite.
+        return over("normal_quantile", np.minimum(u(stream) - 2.0**-54, 1.0 - 2.0**-53), backend=backend)
 
     edges = np.cumsum(shares)
     device = np.minimum(np.searchsorted(edges, u(DEVICE) * edges[-1]), len(devices) - 1)
-    size = np.rint(volume.median * np.exp(volume.sigma * normal(VOLUME)))
+    size = np.rint(volume.median * over("exp", volume.sigma * normal(VOLUME), backend=backend))
     return Identities(
         identity=who,
         replica=np.zeros_like(who),
         queries=np.clip(size, 1, volume.maximum).astype(np.int64),
         device=device.astype(np.int64),
-        rate_hz=_rates(devices, device, u(RATE)),
+        rate_hz=_rates(devices, device, u(RATE), backend),
         shift=mean_shift + mean_shift_sd * normal(SHIFT),
         drift=drift_sd * normal(DRIFT),
     )
@@ -106,7 +109,7 @@ def draw_campaign(
     replica = np.repeat(numbers, accounts)
     account = np.tile(np.arange(accounts, dtype=np.int64), replicas)
     one = np.zeros(replicas, np.int64)
-    rate = _rates([device], one, uniform(one, key=key, stream=RATE, replica=numbers, backend=backend))
+    rate = _rates([device], one, uniform(one, key=key, stream=RATE, replica=numbers, backend=backend), backend)
     zeros = np.zeros(len(replica))
     return Identities(
         identity=account,

@@ -36,5 +36,5 @@ def puzzles_for(work: NDArray[np.float64], family: str, sub_puzzles: int) -> Puz
         raise ValueError(
             f"difficulty {np.log2(hardest):.1f} bits exceeds {MAX_BITS}: lower the policy's price or cap it"
         )
-    each = np.maximum(work / sub_puzzles, 1.0)
+    each = np.maximum(work * (1.0 / sub_puzzles), 1.0)  # as `simulate_ledgers` rounds it
     return Puzzles(family, sub_puzzles, np.where(work > 0, np.rint(2.0**64 / each) * 2.0**-64, 0.0))

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from powsim_kernels.ledgers.layout import SUMS
 
-SUB_BITS = 6
-LOWEST, HIGHEST = -32, 64
+SUB_BITS = 7
+LOWEST, HIGHEST = -64, 64
 CELLS = (HIGHEST - LOWEST << SUB_BITS) + 2
-"""Cells of a histogram: below 2^-32, 64 of equal width in every octave from there to 2^64, and above."""
+"""Cells of a histogram: below 2^-64, 128 of equal width in every octave from there to 2^64, and above."""
 
-QUANTILE_ERROR = 1 / 129
-"""Relative error of a quantile at most: half a cell, 0.78 %; values below 2^-32 count as 0."""
+QUANTILE_ERROR = 1 / 257
+"""Relative error of a quantile at most: half a cell, 0.39 %; values below 2^-64 count as 0."""
 
 ROWS = ("identity", "replica", "device", "queries", "puzzles", "hashes")
 """The whole numbers of a row, in the order in which twins write them; its floats are the rate and SUMS."""
@@ -109,7 +109,7 @@ class LedgerTotals:
     def order_statistic(self, name: str, rank: int, device: int | None = None) -> float:
         """Return the rank-th smallest (from 1) of a histogram's quantity, within QUANTILE_ERROR.
 
-        0 stands for values below 2^-32, infinity for those from 2^64. Raises ValueError for another rank or name.
+        0 stands for values below 2^-64, infinity for those from 2^64. Raises ValueError for another rank or name.
         """
         if name not in self.histogram_names:
             raise ValueError(f"no histogram of {name!r} was kept: ask simulate_ledgers for it with histograms=")
