@@ -9,7 +9,7 @@ from powsim.devices import Device
 from powsim.ledger import Service
 from powsim.meter import CostCurve, curve_of, published_curve
 from powsim.plugin import read_trace
-from powsim.population import Identities, Volume, draw_campaign, draw_population, group_key
+from powsim.population import Identities, draw_campaign, draw_population, group_key
 from powsim.scenario import CampaignSpec, PopulationSpec, Scenario, ServiceSpec
 
 
@@ -44,14 +44,12 @@ class Group:
             return key, draw_campaign(
                 key, self.spec.queries, self.accounts, self.replicas, self.devices[0], first=self.first, backend=backend
             )
-        asked = self.spec.queries
-        volume = Volume(asked, 0.0, asked) if isinstance(asked, int) else Volume(asked.median, asked.sigma, asked.max)
         return key, draw_population(
             key,
             self.accounts,
             list(self.devices),
             [self.spec.devices[device.name] for device in self.devices],
-            volume,
+            self.spec.volume,
             first=self.first,
             mean_shift=self.spec.mean_shift,
             mean_shift_sd=self.spec.mean_shift_sd,

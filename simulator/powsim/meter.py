@@ -26,9 +26,13 @@ class CostCurve:
     def __call__(self, queries: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the cost; beyond the last point it grows at the mean rate of the second half."""
         inside = np.interp(queries, self.queries, self.cost)
+        return np.asarray(inside + np.maximum(queries - self.queries[-1], 0.0) * self.rate)
+
+    @property
+    def rate(self) -> float:
+        """Return the cost per query beyond the last point."""
         half = min(len(self.queries) // 2, len(self.queries) - 2)
-        rate = (self.cost[-1] - self.cost[half]) / (self.queries[-1] - self.queries[half])
-        return np.asarray(inside + np.maximum(queries - self.queries[-1], 0.0) * rate)
+        return float((self.cost[-1] - self.cost[half]) / (self.queries[-1] - self.queries[half]))
 
 
 def curve_of(queries: NDArray[np.float64], cost: NDArray[np.float64]) -> CostCurve:

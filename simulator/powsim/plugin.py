@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,11 @@ from pydantic import ConfigDict, Field, ValidationError, create_model
 from powsim.devices import closest
 from powsim.files import read_file
 from powsim.ledger import Ledger, Service
-from powsim.policy import SHIPPED, Policy
+from powsim.policy import SHIPPED, AnyPolicy, LoweredPolicy, Policy
 from powsim.text import shown
+
+if TYPE_CHECKING:
+    from powsim_kernels.ledgers import Price
 
 MOST_QUERIES = 10**9
 LARGEST_TRACE = 64 << 20
@@ -52,6 +55,18 @@ def price(policy: Policy, ledger: Ledger, service: Service) -> NDArray[np.float6
     return answer.astype(np.float64)
 
 
+def lowered(policy: LoweredPolicy, service: Service) -> Price:
+    """Return the numbers that a policy is lowered to, its schedule filled in. Raises ValueError for whatever is not."""
+    from powsim_kernels.ledgers import Price
+
+    with foreign("the policy failed"):
+        answer = policy.lowered(service)
+    if not isinstance(answer, Price):
+        raise ValueError(f"the policy was lowered to a {type(answer).__name__}: powsim_kernels.ledgers.Price is needed")
+    every = int(policy.queries_per_puzzle or service.batch)
+    return dataclasses.replace(answer, every=every, partial=policy.partial_puzzle)
+
+
 class PluginMistake(ValueError):
     """Something that a scenario names cannot be had; `mistakes` holds (path, text) pairs."""
 
@@ -60,19 +75,19 @@ class PluginMistake(ValueError):
         super().__init__("; ".join(f"{path}: {text}" for path, text in mistakes))
 
 
-def build_policy(table: dict[str, Any], folder: Path) -> Policy:
+def build_policy(table: dict[str, Any], folder: Path) -> AnyPolicy:
     """Return the policy of a [policy] table: `name`, and arguments. Raises PluginMistake with every mistake."""
-    names = ("queries_per_puzzle", "partial_puzzle", "price")
-    policy, (every, partial, pricing) = build_part(table, folder, SHIPPED, names, kind="policy")
+    names = ("queries_per_puzzle", "partial_puzzle", "price", "lowered")
+    policy, (every, partial, pricing, lowering) = build_part(table, folder, SHIPPED, names, kind="policy")
     name = table["name"]
     if not isinstance(every, int | np.integer) or isinstance(every, bool) or not 0 <= every <= MOST_QUERIES:
         needed = f"a whole number from 0 to {MOST_QUERIES:,} is needed"
         raise PluginMistake(("policy.name", f"'{name}' has queries_per_puzzle {shown(every)}: {needed}"))
-    if not isinstance(partial, bool) or not callable(pricing):
+    if not isinstance(partial, bool) or not (callable(pricing) or callable(lowering)):
         raise PluginMistake(
-            ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price: see powsim.Policy")
+            ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price or lowered: see powsim.Policy")
         )
-    built: Policy = policy
+    built: AnyPolicy = policy
     return built
 
 

@@ -8,6 +8,7 @@ of `simulate_ledgers`, operation by operation: the same callers, to the last bit
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,11 @@ class Volume:
     median: float
     sigma: float  # standard deviation of ln(queries)
     maximum: int
+
+    @property
+    def mean(self) -> float:
+        """Return about how many queries a user asks: the log-normal mean, cut."""
+        return float(min(self.median * math.exp(self.sigma**2 / 2), self.maximum))
 
 
 @dataclass(frozen=True)

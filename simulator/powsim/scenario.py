@@ -5,37 +5,31 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import re
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from powsim import study
-from powsim.devices import Device, catalogue, closest
+from powsim.callers import CampaignSpec as CampaignSpec
+from powsim.callers import PopulationSpec as PopulationSpec
+from powsim.callers import Seconds, check_device, once
+from powsim.devices import Device, catalogue
 from powsim.edge import NAME, Edge, Mistake, ScenarioError, read_toml, told
 from powsim.own_devices import DeviceFiles, Devices, families_of, read_device_files
-from powsim.plugin import PluginMistake, build_policy, read_trace
-from powsim.policy import Policy
+from powsim.plugin import PluginMistake, build_policy
+from powsim.policy import AnyPolicy
 from powsim.server.attacks import GateAttack
 from powsim.server.spec import ServerSpec, build_attacks
-from powsim.text import shown
 
-Share = Annotated[float, Field(gt=0, le=1)]
-Seconds = Annotated[float, Field(ge=0, le=1e6)]
-Identities = Annotated[int, Field(ge=1, le=100_000_000)]
-Queries = Annotated[int, Field(ge=1, le=1_000_000_000)]
-Item = TypeVar("Item", str, int)
+LATER = ("parallel", "think_s", "starts_within_s")
+"""Keys that scenarios did not always have; left at nothing, they do not enter the text."""
 
 
 class ServiceSpec(Edge):
@@ -48,131 +42,17 @@ class ServiceSpec(Edge):
 
 
 class PuzzleSpec(Edge):
-    """The puzzle family and into how many independent sub-puzzles each puzzle is cut."""
+    """The puzzle family, and into how many independent sub-puzzles, in turn or side by side, a puzzle is cut."""
 
     family: Literal["sha256-hashcash"] = "sha256-hashcash"
     sub_puzzles: Annotated[int, Field(ge=1, le=1024)] = 1
+    parallel: bool = False  # each sub-puzzle on a device of its own: the slowest counts, energy is that of all
 
 
 class PricesSpec(Edge):
     """What owned devices pay for energy; rented ones pay their rent instead."""
 
     electricity_usd_per_kwh: Annotated[float, Field(ge=0, le=100)] = 0.15
-
-
-class VolumeSpec(Edge):
-    """Queries per user: log-normal with this median and deviation of ln(queries), cut to 1..max."""
-
-    median: Annotated[float, Field(gt=0, le=1e9)]
-    sigma: Annotated[float, Field(ge=0, le=10)] = 0.0
-    max: Queries = 1_000_000
-
-
-def _shape(value: Any) -> str:
-    """Return which of two forms a value has, so that its mistakes are told for that form alone."""
-    return "<number>" if not isinstance(value, dict | list | VolumeSpec) else "<more>"
-
-
-Volumes = Annotated[Annotated[Queries, Tag("<number>")] | Annotated[VolumeSpec, Tag("<more>")], Discriminator(_shape)]
-Accounts = Annotated[int, Field(ge=1, le=1_000_000)]
-Splits = Annotated[
-    Annotated[Accounts, Tag("<number>")] | Annotated[list[Accounts], Field(min_length=1), Tag("<more>")],
-    Discriminator(_shape),
-]
-
-
-def _check_device(name: str, info: ValidationInfo) -> str:
-    known: dict[str, str] = info.context["devices"] if info.context else {}
-    if name not in known:
-        if info.context and info.context["unread"]:
-            return name  # it may well be in the file that could not be read; that is told once, for the file
-        fine = [other for other, of in known.items() if of == "sha256-hashcash" and re.fullmatch(NAME, other)]
-        near = closest(name, fine)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"unknown device {shown(name)}{hint} (`powsim devices` lists them all)")
-    if known[name] != "sha256-hashcash":
-        raise ValueError(f"device {shown(name)} solves {known[name]} puzzles, the scenario's are sha256-hashcash")
-    return name
-
-
-def _once(values: list[Item]) -> list[Item]:
-    """Return the values, or raise ValueError if one stands twice: two groups would have one name."""
-    for value in values:
-        if values.count(value) > 1:
-            raise ValueError(f"{value} stands twice")
-    return values
-
-
-class _Traced(Edge):
-    trace: str
-
-    @field_validator("trace")
-    @classmethod
-    def _known_trace(cls, value: str, info: ValidationInfo) -> str:
-        context = info.context or {}
-        if value.endswith(".csv"):
-            read_trace(value, context["folder"])
-        elif context.get("dataset") in study.DATASETS:
-            known = [n.split("/")[1] for n in study.trace_names() if n.startswith(context["dataset"] + "/")]
-            if value not in known:
-                raise ValueError(
-                    f"no trace '{value}' was published for {context['dataset']}: choose one of {', '.join(known)}, "
-                    "or name a CSV file with columns queries,cost"
-                )
-        return value
-
-
-class PopulationSpec(_Traced):
-    """Honest users: how many, on which devices, with how much to ask and how different their data is."""
-
-    identities: Identities
-    trace: str = "standard"
-    queries: Volumes
-    devices: Annotated[dict[str, Share], Field(min_length=1)]
-    mean_shift: Annotated[float, Field(gt=-1, le=10)] = 0.0
-    mean_shift_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
-    drift_sd: Annotated[float, Field(ge=0, le=10)] = 0.0
-    request_every_s: Seconds = 0.0
-
-    @field_validator("devices")
-    @classmethod
-    def _mix(cls, value: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        for name in value:
-            _check_device(name, info)
-        if abs(sum(value.values()) - 1) > 1e-9:
-            raise ValueError(f"the shares sum to {sum(value.values()):.6g}, not 1")
-        return value
-
-
-class CampaignSpec(_Traced):
-    """An attack: what it asks, on which devices, over how many accounts. Lists span a grid, one group a cell."""
-
-    queries: Queries
-    devices: Annotated[list[str], Field(min_length=1)]
-    identities: Splits = 1
-    replicas: Annotated[int, Field(ge=2, le=100_000)] = 200
-    request_every_s: Seconds = 0.0
-
-    @field_validator("devices")
-    @classmethod
-    def _known(cls, value: list[str], info: ValidationInfo) -> list[str]:
-        return [_check_device(name, info) for name in _once(value)]
-
-    @field_validator("identities")
-    @classmethod
-    def _different(cls, value: int | list[int]) -> int | list[int]:
-        return _once(value) if isinstance(value, list) else value
-
-    @property
-    def splits(self) -> list[int]:
-        """Return the numbers of accounts to try."""
-        return self.identities if isinstance(self.identities, list) else [self.identities]
-
-    @model_validator(mode="after")
-    def _enough(self) -> Self:
-        if max(self.splits) > self.queries:
-            raise ValueError(f"{max(self.splits)} identities cannot share {self.queries} queries: lower identities")
-        return self
 
 
 class Scenario(Edge):
@@ -193,14 +73,14 @@ class Scenario(Edge):
     gate: dict[Annotated[str, Field(pattern=NAME)], dict[str, Any]] = Field(default_factory=dict)
 
     _folder: Path = Path()
-    _policy: Policy | None = None
+    _policy: AnyPolicy | None = None
     _device_files: DeviceFiles = DeviceFiles()
     _attacks: dict[str, GateAttack] | None = None
 
     @field_validator("device_files")
     @classmethod
     def _different(cls, value: list[str]) -> list[str]:
-        return _once(value)
+        return once(value)
 
     @model_validator(mode="after")
     def _somebody(self) -> Self:
@@ -214,7 +94,7 @@ class Scenario(Edge):
         return self
 
     @property
-    def policy_object(self) -> Policy:
+    def policy_object(self) -> AnyPolicy:
         """Return the policy."""
         return build_policy(self.policy, self._folder) if self._policy is None else self._policy
 
@@ -261,6 +141,7 @@ class Scenario(Edge):
             value["device_files"] = sorted(value["device_files"])
         else:
             del value["device_files"]
+        _drop_defaults(value)
         # Sorted where the order in the file changes nothing; groups keep theirs, results list them in it.
         value["policy"] = dict(sorted(value["policy"].items()))
         for spec in (value, *value["population"].values()):
@@ -271,6 +152,15 @@ class Scenario(Edge):
     def id(self) -> str:
         """Return the content id: 16 hex digits of the SHA-256 of `text`."""
         return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+
+def _drop_defaults(value: dict[str, Any]) -> None:
+    """Take keys that came later out of a scenario that does not use them: it keeps the id that it had before."""
+    tables = [value["puzzle"], *value["population"].values(), *value["campaign"].values()]
+    for table in tables:
+        for key in LATER:
+            if not table.get(key, True):
+                del table[key]
 
 
 def shipped() -> dict[str, str]:
@@ -326,7 +216,7 @@ def parse_scenario(
         "unread": files.unread,
         "dataset": service.get("dataset") if isinstance(service, dict) else None,
         "folder": folder,
-        "check_device": _check_device,
+        "check_device": check_device,
     }
     mistakes, scenario, policy = list(files.mistakes), None, None
     try:

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from powsim import engine
+from powsim import engine, stages
 from powsim.engine import Result, simulate
 from powsim.groups import service_of
 from powsim.ledger import Ledger
@@ -107,9 +107,12 @@ def same(a: Outcome, b: Outcome) -> None:
 @pytest.mark.parametrize("cells", [1, 37, 500])
 def test_results_do_not_depend_on_the_chunk_size(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = simulate(scenario())
-    monkeypatch.setattr(engine, "CELLS", cells)
-    for a, b in zip(whole.outcomes, simulate(scenario()).outcomes, strict=True):
-        same(a, b)
+    monkeypatch.setattr(stages, "CELLS", cells)
+    monkeypatch.setattr(engine, "PIECE", 10 * cells)
+    for policy in ("calibrated", "own_policies:OwnCalibrated"):
+        cut = simulate(scenario({"name": policy, "max_bits": 30.0}), threads=1)
+        for a, b in zip(whole.outcomes, cut.outcomes, strict=True):
+            same(a, b)
 
 
 def test_threads_and_backend_change_nothing() -> None:

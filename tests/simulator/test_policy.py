@@ -14,7 +14,18 @@ import powsim
 from oracles import CAP_S, least_squares, price_s, server_bits, vectors
 from powsim.groups import service_of
 from powsim.ledger import Ledger, Service, due_points, puzzle_counts
-from powsim.policy import PAPER_SOLVER_HZ, SHIPPED, AsPublished, Calibrated, Fixed, NoPuzzle, Policy
+from powsim.policy import (
+    PAPER_SOLVER_HZ,
+    SHIPPED,
+    AsPublished,
+    Banded,
+    Calibrated,
+    Decay,
+    Fixed,
+    Load,
+    NoPuzzle,
+    Policy,
+)
 from powsim.scenario import parse_scenario
 
 SECONDS_PER_QUERY = (0.249 + 0.782) / 64  # table 5, CIFAR-10
@@ -51,13 +62,15 @@ POLICIES: dict[str, Policy] = {
     "calibrated": Calibrated(),
     "calibrated, tolerant": Calibrated(tolerance=0.1, target_slowdown=1.5, base=1.01, max_bits=28.5),
     "fixed": Fixed(bits=17.25),
+    "banded": Banded(edges=[5.0, 60.0], bits=[10.0, 12.5, 20.0]),
     "none": NoPuzzle(),
 }
 every = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 
 
-def test_the_shipped_policies_are_four_and_each_is_the_class_of_its_name() -> None:
-    assert dict(SHIPPED) == {"as-published": AsPublished, "calibrated": Calibrated, "fixed": Fixed, "none": NoPuzzle}
+def test_the_shipped_policies_are_seven_and_each_is_the_class_of_its_name() -> None:
+    priced = {"as-published": AsPublished, "calibrated": Calibrated, "fixed": Fixed, "none": NoPuzzle, "banded": Banded}
+    assert dict(SHIPPED) == {**priced, "load": Load, "decay": Decay}
 
 
 @pytest.mark.parametrize("base", [1.0075, 1.18])

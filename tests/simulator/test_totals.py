@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from powsim import engine
+from powsim import stages
 from powsim.engine import simulate
 from powsim.groups import groups_of
 from powsim.outcome import Outcome
@@ -76,9 +76,10 @@ def test_any_split_on_any_threads_gives_the_same_totals(parts: int, threads: int
 @pytest.mark.parametrize("cells", [37, 500, 100_000])
 def test_the_chunk_size_does_not_matter(cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = totals(scenario(), 2)
-    monkeypatch.setattr(engine, "CELLS", cells)
-    for name, one in totals(scenario(), 2).items():
-        same(one, whole[name])
+    monkeypatch.setattr(stages, "CELLS", cells)
+    for policy in ("calibrated", "own_policies:OwnCalibrated"):
+        for name, one in totals(scenario(policy={"name": policy, "max_bits": 30.0}), 2).items():
+            same(one, whole[name])
 
 
 @pytest.mark.parametrize("parts", [1, 2, 5, 60])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from powsim.engine import Result
 from powsim.groups import curve_for
 from powsim.meter import ledger_for
 from powsim.plugin import price
+from powsim.policy import Policy
 from powsim.scenario import Scenario
 from powsim.summary import GroupSummary
 
@@ -79,8 +81,10 @@ def accuracy_curves(result: Result) -> list[AccuracyCurve]:
         ledger = ledger_for(total, every, policy.partial_puzzle, curve_for(scenario, name))
         plain = queries * service.seconds_per_query
         curves.append(AccuracyCurve(name, None, plain, accuracy))
+        if not hasattr(policy, "price"):
+            continue  # what it asks depends on the time, and so on the device and on luck
         try:
-            work = np.cumsum(np.where(ledger.due, price(policy, ledger, service), 0.0))
+            work = np.cumsum(np.where(ledger.due, price(cast(Policy, policy), ledger, service), 0.0))
         except ValueError:
             continue  # the trace is longer than anything the scenario asks: a policy need not know it
         # Puzzles due up to each published row.
