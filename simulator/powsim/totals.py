@@ -1,7 +1,7 @@
 """Totals of a group that merge with `+`: exact counts, float sums, and histograms whose quantiles have a known error.
 
 A histogram's bins are fixed: 128 to an octave, the leading 7 bits of a float64's fraction. The bin is cut out of the
-number's own bits, so it is the same on every machine. A bin is 1/128 to 1/256 of its values wide, so its middle is
+number's own bits, so it is the same on every machine; the fused kernel has the same bins. A bin is 1/128 to 1/256 of its values wide, so its middle is
 within RESOLUTION = 1/256 (0.39 %) of whatever fell into it.
 """
 
@@ -15,16 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim.groups import Group
+from powsim.ledger import Service
 from powsim.outcome import Outcome
 from powsim.summary import PROMISE
+from powsim_kernels.ledgers import LedgerTotals
+from powsim_kernels.ledgers.totals import CELLS, HIGHEST, LOWEST, SUB_BITS
 
-FRACTION_BITS = 7
-SHIFT = 52 - FRACTION_BITS
-RESOLUTION = 2.0 ** -(FRACTION_BITS + 1)
+SHIFT = 52 - SUB_BITS
+FIRST = 1023 + LOWEST << SUB_BITS
+"""The bin of the kernel's cell 1; its cell 0 holds what is less, which is counted as 0."""
+
+RESOLUTION = 2.0 ** -(SUB_BITS + 1)
 """Largest relative distance of a quantile read from a histogram from the sample's own."""
 
 MOMENTS = ("solve_s", "service_s", "inference_s")
 """Their products two by two are summed as well: the intervals of ratios need them."""
+
+LEDGER_HISTOGRAMS = ("overhead", "elapsed_s", "cost_usd")
+"""What the kernel counts of a population, a histogram each; overhead is the slowdown less 1."""
 
 ADDED = ("hashes", "elapsed_s", "solve_s", "energy_j", "cost_usd")
 """A population's quantities with a sum and a sum of squares, which the intervals of totals need."""
@@ -52,6 +60,24 @@ class Histogram:
         # + 0.0 makes the negative zero, whose bits are another bin's, a plain one.
         bins, counts = np.unique((np.ascontiguousarray(values) + 0.0).view(np.int64) >> SHIFT, return_counts=True)
         return cls(bins, counts.astype(np.int64), least, most)
+
+    @classmethod
+    def of_cells(cls, cells: NDArray[np.int64]) -> Histogram:
+        """Return a histogram of the kernel, cells [CELLS]; its ends are those of the outer bins."""
+        if cells[-1]:
+            raise ValueError(f"{cells[-1]} values are 2^{HIGHEST} or more, and no histogram holds them")
+        held = np.flatnonzero(cells)
+        if not len(held):
+            return cls.of(np.empty(0))
+        bins = np.where(held > 0, held - 1 + FIRST, 0)
+        least, most = (bins[[0, -1]] + np.array([0, 1]) << SHIFT).view(np.float64).tolist()
+        return cls(bins, cells[held], least, most if bins[-1] else 0.0)
+
+    @classmethod
+    def as_in_ledgers(cls, values: NDArray[np.float64]) -> Histogram:
+        """Return the histogram that the kernel makes of a sample."""
+        cells = (np.ascontiguousarray(values) + 0.0).view(np.int64) >> SHIFT
+        return cls.of_cells(np.bincount(np.clip(cells - FIRST + 1, 0, CELLS - 1), minlength=CELLS))
 
     def __add__(self, other: Histogram) -> Histogram:
         """Return the histogram of both samples together."""
@@ -123,16 +149,44 @@ def totals_of(group: Group, outcome: Outcome) -> GroupTotals:
         sums[f"{name}^2"] = float(np.sum(getattr(outcome, name).astype(np.float64) ** 2))
     excess, above = outcome.solve_s / outcome.service_s, outcome.slowdown > PROMISE
     histograms = {
-        "slowdown-1": Histogram.of(excess),
-        "elapsed_s": Histogram.of(outcome.elapsed_s),
-        "cost_usd": Histogram.of(outcome.cost_usd),
+        "slowdown-1": Histogram.as_in_ledgers(excess),
+        "elapsed_s": Histogram.as_in_ledgers(outcome.elapsed_s),
+        "cost_usd": Histogram.as_in_ledgers(outcome.cost_usd),
     }
     counts["above"] = int(above.sum())
     for index, device in enumerate(group.devices):
         mine = outcome.device == index
         counts[f"identities/{device.name}"] = int(mine.sum())
         counts[f"above/{device.name}"] = int(above[mine].sum())
-        histograms[f"slowdown-1/{device.name}"] = Histogram.of(excess[mine])
+        histograms[f"slowdown-1/{device.name}"] = Histogram.as_in_ledgers(excess[mine])
+    return GroupTotals(counts, sums, histograms)
+
+
+def totals_of_ledgers(group: Group, totals: LedgerTotals, service: Service) -> GroupTotals:
+    """Return what `totals_of` makes of a population's outcome, from the kernel's totals with LEDGER_HISTOGRAMS."""
+    counts = {name: totals.count(name) for name in ("queries", "puzzles", "identities")}
+    counts |= {"hashes": totals.hashes, "above": totals.count("above_2x")}
+    sums = {name: totals.total(name) for name in ("solve_s", "service_s", "elapsed_s", "energy_j", "cost_usd")}
+    sums |= {f"{name}^2": totals.square(name) for name in ADDED}
+    # Inference is the same share of everybody's service time.
+    share = service.inference_s / (service.inference_s + service.metering_s)
+    solve_service, service_service = float(totals.solve_service.sum()), totals.square("service_s")
+    sums |= {
+        "inference_s": share * sums["service_s"],
+        "solve_s*solve_s": sums["solve_s^2"],
+        "solve_s*service_s": solve_service,
+        "solve_s*inference_s": share * solve_service,
+        "service_s*service_s": service_service,
+        "service_s*inference_s": share * service_service,
+        "inference_s*inference_s": share * share * service_service,
+    }
+    cells = dict(zip(totals.histogram_names, totals.histograms, strict=True))
+    histograms = {name: Histogram.of_cells(cells[name].sum(axis=0)) for name in ("elapsed_s", "cost_usd")}
+    histograms["slowdown-1"] = Histogram.of_cells(cells["overhead"].sum(axis=0))
+    for index, device in enumerate(group.devices):
+        counts[f"identities/{device.name}"] = totals.count("identities", index)
+        counts[f"above/{device.name}"] = totals.count("above_2x", index)
+        histograms[f"slowdown-1/{device.name}"] = Histogram.of_cells(cells["overhead"][index])
     return GroupTotals(counts, sums, histograms)
 
 

@@ -100,11 +100,15 @@ class LedgerTotals:
         """Return the sum over identities of one of SUMS."""
         return float(self._of(self.sums, device)[SUMS.index(name)])
 
+    def square(self, name: str, device: int | None = None) -> float:
+        """Return the sum over identities of the square of one of SUMS."""
+        return float(self._of(self.squares, device)[SUMS.index(name)])
+
     def std(self, name: str, device: int | None = None) -> float:
         """Return the standard deviation between identities of one of SUMS, as `numpy.std`."""
-        n, at = self.count("identities", device), SUMS.index(name)
-        mean = float(self._of(self.sums, device)[at]) / n
-        return math.sqrt(max(float(self._of(self.squares, device)[at]) / n - mean * mean, 0.0))
+        n = self.count("identities", device)
+        mean = self.total(name, device) / n
+        return math.sqrt(max(self.square(name, device) / n - mean * mean, 0.0))
 
     def order_statistic(self, name: str, rank: int, device: int | None = None) -> float:
         """Return the rank-th smallest (from 1) of a histogram's quantity, within QUANTILE_ERROR.

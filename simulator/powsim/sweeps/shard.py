@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from powsim import __version__
 from powsim.scenario import Scenario, parse_scenario
 from powsim.sweeps.spec import Point, point_id
-from powsim.totals import GroupTotals, Histogram, totals_of
+from powsim.totals import GroupTotals, Histogram
 
 FORMAT = "powsim-shard-1"
 LIMB = 32  # exact counts are kept in pieces of so many bits: hashes pass 2^64
@@ -55,16 +55,13 @@ def simulated(task: Task) -> bytes:
 
     Raises ValueError as `powsim.simulate` does, and where the scenario's files are others than those of the sweep.
     """
-    from powsim.engine import simulate
+    from powsim.sweeps.streaming import simulate_totals
 
     scenario = _scenario(task.raw, task.folder)
     if point_id(scenario, task.seed) != task.point:
         raise ValueError("a file that the scenario names has changed, or is another one on the worker's machine")
     part = (task.shard, task.shards)
-    result = simulate(scenario, seed=task.seed, backend=task.backend, threads=task.threads, part=part)
-    totals = {
-        group.name: totals_of(group, outcome) for group, outcome in zip(result.groups, result.outcomes, strict=True)
-    }
+    totals = simulate_totals(scenario, seed=task.seed, backend=task.backend, threads=task.threads, part=part)
     return encoded(totals, {**about(scenario, task.seed, *part), "backend": task.backend})
 
 

@@ -23,7 +23,7 @@ from powsim_kernels import uniform
 
 MOST_POINTS = 10_000
 MOST_TOLD = 20  # mistakes of single points that a message lists
-FORMAT = "powsim-sweep-1"
+FORMAT = "powsim-sweep-2"
 """Part of every point's id: totals of another shape are other points."""
 
 Key = Annotated[str, Field(min_length=1)]
