@@ -1,8 +1,8 @@
 """Totals of a group that merge with `+`: exact counts, float sums, and histograms whose quantiles have a known error.
 
 A histogram's bins are fixed: 128 to an octave, the leading 7 bits of a float64's fraction. The bin is cut out of the
-number's own bits, so it is the same on every machine; the fused kernel has the same bins. A bin is 1/128 to 1/256 of its values wide, so its middle is
-within RESOLUTION = 1/256 (0.39 %) of whatever fell into it.
+number's own bits, so it is the same on every machine; the fused kernel has the same bins. A bin is 1/128 to 1/256 of
+its values wide, so its middle is within RESOLUTION = 1/256 (0.39 %) of whatever fell into it.
 """
 
 from __future__ import annotations

@@ -90,7 +90,9 @@ def test_every_headline_can_be_had() -> None:
 
 
 def test_a_kernels_cells_are_the_bins_of_the_values_that_fell_into_them() -> None:
-    values = np.concatenate(([0.0, -0.0, 2.0**-64, 1e-30, 1.0, 1.0, np.nextafter(2.0, 0), np.nextafter(2.0**64, 0)], [3.3e9] * 7))
+    values = np.concatenate(
+        ([0.0, -0.0, 2.0**-64, 1e-30, 1.0, 1.0, np.nextafter(2.0, 0), np.nextafter(2.0**64, 0)], [3.3e9] * 7)
+    )
     mine, true = Histogram.as_in_ledgers(values), Histogram.of(np.where(values < 2.0**-64, 0.0, values))
     np.testing.assert_array_equal(mine.bins, true.bins)
     np.testing.assert_array_equal(mine.counts, true.counts)

@@ -15,8 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from powsim.report.sweeps import points_table
+from powsim.report.terminal import fits
 from powsim.sweeps.executors import VISIBLE, cuda_devices, processes
 from powsim.sweeps.run import sweep
+from powsim.text import factor, share, small
 from powsim_kernels import BackendUnavailable
 from sweeping import SWEEP, command, halves, merged_bytes, seen_device, shard_files, write
 
@@ -38,9 +41,57 @@ def wait_for(what: Any, seconds: float = 60.0, pause: float = 0.02) -> None:
         time.sleep(pause)
 
 
-def test_a_sweep_prints_a_table_per_point_and_says_where_it_is(done: Any, here: Path) -> None:
-    code, out, err = done("sweep", "sweep.toml")
+def test_a_sweep_prints_a_line_per_point_and_says_where_it_is(done: Any, here: Path) -> None:
+    code, out, _ = done("sweep", "sweep.toml")
     assert code == 0
+    points = json.loads(Path("powsim-sweeps/bits/merged.json").read_text())["points"]
+    lines = [line.split() for line in out.splitlines()]
+    assert lines[1][:6] == ["point", "bits", "p95", "interval", "2x", "slowdown,"]
+    for point, bits in zip(points, ("16.0", "20.0"), strict=True):
+        web, *thefts = (group["headlines"] for group in point["groups"])
+        theft = min(thefts, key=lambda one: one["slowdown"]["value"])
+        row = next(line for line in lines if line and line[0] == point["id"][:4])
+        assert row[1] == bits
+        assert row[2:5] == [
+            factor(web["slowdown_p95"]["value"]),
+            f"{factor(web['slowdown_p95']['low'])}–{factor(web['slowdown_p95']['high'])}",
+            share(web["share_above_2x"]["value"]),
+        ]
+        assert row[5:] == [factor(theft["slowdown"]["value"]), f"${small(theft['cost_usd']['value'])}"]
+    assert "python-hashlib" not in out
+    assert done("merge", "powsim-sweeps/bits")[1] == out
+
+
+def test_the_table_of_points_keeps_to_the_window_and_names_the_least_slowed_attack_where_it_is_narrow(
+    here: Path,
+) -> None:
+    text = Path("s.toml").read_text()
+    for number in range(6):
+        text += (
+            f'\n[campaign.attack-number-{number}]\ntrace = "mixmatch"\nqueries = {64 * (number + 1)}\n'
+            'devices = ["rtx-4090"]\nreplicas = 2\n'
+        )
+    Path("s.toml").write_text(text)
+    merged = sweep("sweep.toml", "o")
+    wide, narrow = (points_table(merged, width) for width in (200, 80))
+    assert [str(column.header).splitlines()[0] for column in wide.columns][-7:] == [
+        "theft",
+        *(f"attack-number-{n}" for n in range(6)),
+    ]
+    assert str(narrow.columns[-1].header).splitlines()[0] == "least slowed"
+    least = min(
+        (group for group in merged.points[0].groups if group.role == "campaign"),
+        key=lambda group: group.headlines["slowdown"].value,
+    )
+    assert next(iter(narrow.columns[-1].cells)).startswith(f"{least.name.partition('/')[0]} ")
+    assert fits(narrow, 80)
+
+
+def test_a_sweep_in_full_prints_a_table_per_point(done: Any, here: Path) -> None:
+    short = done("sweep", "sweep.toml")[1]
+    code, out, err = done("sweep", "sweep.toml", "--full")
+    assert code == 0
+    assert out.startswith(short)
     for text in ("1/2 ", "2/2 ", "policy.bits=16.0", "policy.bits=20.0", "theft/rtx-4090/x4", "95 % intervals"):
         assert text in out
     assert out.count("python-hashlib") == 2
@@ -51,7 +102,7 @@ def test_a_sweep_prints_a_table_per_point_and_says_where_it_is(done: Any, here: 
     assert json.loads(text) == json.loads(Path("powsim-sweeps/bits/merged.json").read_text())
     code, text, _ = done("merge", "powsim-sweeps/bits", "--json")
     assert json.loads(text) == json.loads(Path("powsim-sweeps/bits/merged.json").read_text())
-    assert done("merge", "powsim-sweeps/bits")[1] == out
+    assert done("merge", "powsim-sweeps/bits", "--full")[1] == out
 
 
 def test_the_merged_table_has_the_swept_keys_as_columns(done: Any, here: Path) -> None:
@@ -95,7 +146,9 @@ def test_status_of_what_is_done_stopped_and_nothing(done: Any, here: Path) -> No
     assert "o holds no sweep" in err
     done("sweep", "sweep.toml", "--out", "o")
     assert done("status", "o")[1] == "bits: 8 of 8 shards (100 %), 2 of 2 points whole\ndone\n"
-    shard_files(Path("o"))[3].unlink()
+    gone = shard_files(Path("o"))[3]
+    gone.unlink()
+    left = next(point for point in (one.name for one in Path("o/points").iterdir()) if point != gone.parent.name)
     code, out, _ = done("status", "o")
     assert code == 0
     assert out.startswith("bits: 7 of 8 shards (87 %), 1 of 2 points whole\nstopped: run the same")
@@ -105,7 +158,7 @@ def test_status_of_what_is_done_stopped_and_nothing(done: Any, here: Path) -> No
     assert code == 1
     assert "cannot be read: No such file" in err
     assert "1 points are not whole" in err
-    assert "1/1 " in out
+    assert [line[:4] for line in out.partition("\n\n")[0].splitlines()][1::2] == ["poin", left[:4]]
 
 
 @pytest.mark.parametrize(

@@ -60,8 +60,8 @@ def simulate_ledgers(
         part: Part = twin.run(packed, begin, stop, kept, rows, thread_count(threads))
         if not part.heaviest <= 2.0**MAX_BITS:
             raise ValueError(
-                f"one identity would need {part.heaviest:.3g}, more than 2^{MAX_BITS} hashes: lower the price, or cap "
-                "it (price.high; a policy's max_bits)"
+                f"one identity would need {part.heaviest:.3g} hashes, more than 2^{MAX_BITS} can be sampled: lower the "
+                f"price, or cap it (2^{MAX_BITS} hashes at most, all puzzles together)"
             )
         totals, begin = with_part(totals, part), stop
         found = [*found, part.rows] if rows else [None]

@@ -10,6 +10,7 @@ from powsim_kernels import BACKENDS
 
 FOLDER = click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
+FULL = click.option("--full", is_flag=True, help="Print every point's groups and devices as well.")
 
 
 @click.command()
@@ -29,6 +30,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print one JSON obje
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads of a worker [1; without workers all CPUs].")
 @click.option("--until", metavar="GOAL", help='Add shards until an interval is so narrow: "p95_slowdown ±2%" (or +-).')
 @click.option("--max-shards", type=click.IntRange(1, 1_000_000), help="Most shards of a point that --until may take.")
+@FULL
 @JSON
 def sweep(
     source: str | None,
@@ -41,6 +43,7 @@ def sweep(
     threads: int | None,
     until: str | None,
     max_shards: int | None,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Simulate every point of SWEEP, a TOML file or a shipped one, in shards; run it again to go on where it ended.
@@ -59,7 +62,7 @@ def sweep(
         return
     if dask is not None and workers is not None:
         raise click.UsageError("--dask and --workers exclude each other.")
-    sweeping.run(source, out, workers or 1, dask, backend, threads, until, max_shards, as_json)
+    sweeping.run(source, out, workers or 1, dask, backend, threads, until, max_shards, as_json, full)
 
 
 @click.command()
@@ -75,12 +78,13 @@ def status(folder: Path, as_json: bool) -> None:
 @click.command()
 @FOLDER
 @click.option("--against", metavar="ID", help="Print each point's differences from this one, on common random numbers.")
+@FULL
 @JSON
-def merge(folder: Path, against: str | None, as_json: bool) -> None:
-    """Merge the shards of the sweep in DIR: a table per point here, and DIR/merged.parquet and DIR/merged.json.
+def merge(folder: Path, against: str | None, full: bool, as_json: bool) -> None:
+    """Merge the shards of the sweep in DIR: a line per point here, and DIR/merged.parquet and DIR/merged.json.
 
     Exit code 1: points are not whole; those that are have been merged.
     """
     from powsim.cli import sweeping
 
-    raise click.exceptions.Exit(sweeping.show_merged(folder, against, as_json))
+    raise click.exceptions.Exit(sweeping.show_merged(folder, against, as_json, full))

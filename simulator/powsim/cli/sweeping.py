@@ -17,7 +17,15 @@ from rich.text import Text
 from powsim.cli import interrupts
 from powsim.cli.progress import progress_bar
 from powsim.report.console import data, words
-from powsim.report.sweeps import FOOTNOTE, differences_table, lasting, point_tables, status_lines
+from powsim.report.sweeps import (
+    FOOTNOTE,
+    POINTS_FOOTNOTE,
+    differences_table,
+    lasting,
+    point_tables,
+    points_table,
+    status_lines,
+)
 from powsim.sweeps.merge import Merged, differences, merge
 from powsim.sweeps.run import Progress, sweep
 from powsim.sweeps.shard import ShardError
@@ -49,6 +57,7 @@ def run(
     until: str | None,
     max_shards: int | None,
     as_json: bool,
+    full: bool,
 ) -> None:
     """Sweep and print. An interrupt says how to go on."""
     plan, errors = load_sweep(source), words()
@@ -79,7 +88,7 @@ def run(
             done, shards = last[-1].shards_done, last[-1].shards
             _say(errors, f"{done} of {shards} shards are whole in {folder}; the same command goes on from there")
         raise
-    _print(merged, as_json)
+    _print(merged, as_json, full)
     spent = lasting(time.perf_counter() - begin)
     _say(errors, f"{sum(point.shards for point in merged.points)} shards in {spent}; merged in {folder}")
     if wide := [point for point in merged.points if not point.goal_reached]:
@@ -96,7 +105,7 @@ def show_status(folder: Path, as_json: bool) -> None:
         click.echo(printable(line))
 
 
-def show_merged(folder: Path, against: str | None, as_json: bool) -> int:
+def show_merged(folder: Path, against: str | None, as_json: bool, full: bool) -> int:
     """Merge and print; return the exit code."""
     errors = words()
     merged = merge(folder, tell=_teller(errors))
@@ -110,17 +119,24 @@ def show_merged(folder: Path, against: str | None, as_json: bool) -> int:
     elif found is not None:
         data().print(differences_table(found, merged))
     else:
-        _print(merged, as_json)
+        _print(merged, as_json, full)
     if merged.missing:
         _say(errors, f"{len(merged.missing)} points are not whole and were left out: `powsim sweep` completes them")
     return 1 if merged.missing else 0
 
 
-def _print(merged: Merged, as_json: bool) -> None:
+def _print(merged: Merged, as_json: bool, full: bool) -> None:
     if as_json:
         click.echo(json.dumps(merged.as_dict(), indent=1))
         return
+    narrow = data(least=0)
+    narrow.print(points_table(merged, narrow.width))
+    narrow.print()
+    narrow.print(POINTS_FOOTNOTE, style="dim", highlight=False)
+    if not full:
+        return
     console = data()
+    console.print()
     for number, point in enumerate(merged.points, 1):
         about = f"{number}/{len(merged.points)} {point.id} "
         console.print(Text.assemble((about, "dim"), (printable(point.title or point.scenario), "bold")))

@@ -2,25 +2,99 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from typing import Any
 
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from powsim.intervals import Headline
-from powsim.report.terminal import SHOWN, groups_tables, interval
+from powsim.report.terminal import SHOWN, fits, groups_tables, interval
 from powsim.summary import DeviceShare, GroupSummary
 from powsim.sweeps.estimates import HEADLINES, Estimate
 from powsim.sweeps.merge import Difference, GroupResult, Merged, PointResult
 from powsim.sweeps.status import Status
-from powsim.text import small
+from powsim.text import factor, printable, share, small
 
+POINTS_FOOTNOTE = (
+    "honest: the population of the highest p95 slowdown, the 95 % interval of its estimate, its users' share above 2x. "
+    "Attacks: slowdown and $ of the device and number of accounts by which it is slowed least. --full shows all."
+)
 FOOTNOTE = (
     "p50, p95, p99: slowdown over the group's identities. Second lines: 95 % intervals of the estimates. Populations: "
     "quantiles by binomial order statistics, to the edges of bins 0.8 % wide at most; above 2x Clopper-Pearson; "
     "sums normal. Campaigns: the median over repetitions, by binomial order statistics; merged.json has their spread."
 )
+
+
+def points_table(merged: Merged, width: int) -> Table:
+    """Return one line a point: what was swept, how honest users fare, and what attacks pay.
+
+    Every campaign has a column; where `width` is too little for them, the one that is slowed least stands for all.
+    """
+    whole = _points_table(merged, apart=True)
+    return whole if fits(whole, width) else _points_table(merged, apart=False)
+
+
+def _points_table(merged: Merged, *, apart: bool) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    points = merged.points
+    keys = list(dict.fromkeys(key for point in points for key in point.values))
+    campaigns = list(dict.fromkeys(_campaign(g) for p in points for g in p.groups if g.role == "campaign"))
+    honest = any(group.role == "honest" for point in points for group in point.groups)
+    table.add_column("\npoint", no_wrap=True)
+    for key in keys:  # "campaign.copycat.identities" as two lines, without what kind of table it is of
+        *head, last = map(printable, key.split(".")[1:] or [key])
+        table.add_column(Text(f"{'.'.join(head)}\n{last}"), justify="right", overflow="fold")
+    if honest:
+        for title in ("\np95", "honest\ninterval", "above\n2x"):
+            table.add_column(title, justify="right", no_wrap=True)
+    shown = campaigns if apart else campaigns[:1]
+    for name in shown:
+        title = printable(name if apart else "least slowed")
+        table.add_column(Text(f"{title}\nslowdown, $"), justify="right", no_wrap=apart)
+    ids = _short_ids([point.id for point in points])
+    for short, point in zip(ids, points, strict=True):
+        cells: list[Text | str] = [short, *(Text(printable(_value(point.values.get(key)))) for key in keys)]
+        cells += _honest(point) if honest else []
+        best = [_least_slowed(point, [name] if apart else campaigns, named=not apart) for name in shown]
+        table.add_row(*cells, *best)
+    return table
+
+
+def _short_ids(ids: list[str]) -> list[str]:
+    """Return the beginnings of ids that tell them apart, as `--against` takes them."""
+    length = next(n for n in range(4, 17) if len({one[:n] for one in ids}) == len(ids) or n == 16)
+    return [one[:length] for one in ids]
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _campaign(group: GroupResult) -> str:
+    return group.name.partition("/")[0]
+
+
+def _honest(point: PointResult) -> list[str]:
+    groups = [group.headlines for group in point.groups if group.role == "honest"]
+    if not groups:
+        return ["", "", ""]
+    worst = max(groups, key=lambda one: one["slowdown_p95"].value)
+    p95 = worst["slowdown_p95"]
+    return [factor(p95.value), interval(_headline(p95), factor), share(worst["share_above_2x"].value)]
+
+
+def _least_slowed(point: PointResult, names: list[str], *, named: bool) -> str:
+    """Return slowdown and dollars of the group of some campaigns that is slowed least, "" where there is none."""
+    groups = [group for group in point.groups if group.role == "campaign" and _campaign(group) in names]
+    if not groups:
+        return ""
+    least = min(groups, key=lambda group: group.headlines["slowdown"].value)
+    slowed, paid = (least.headlines[name].value for name in ("slowdown", "cost_usd"))
+    return f"{_campaign(least) + ' ' if named else ''}{factor(slowed)} ${small(paid)}"
 
 
 def point_tables(point: PointResult, width: int) -> list[Table]:
