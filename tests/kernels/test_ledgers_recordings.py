@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,7 +32,7 @@ def rows(made: LedgerPlan, end: int) -> LedgerRows:
 def bank(recordings: int, queries: int, block: int) -> Bank:
     """Return a bank whose costs tell where they stand: 1000 times the position, and the recording."""
     cost = np.arange(queries) * 1000.0 + np.arange(recordings)[:, None]
-    return Bank(cost.ravel(), recordings=recordings, block=block)
+    return Bank(cost.astype(np.float64).ravel(), recordings=recordings, block=block)
 
 
 def positions(queries: int, block: int, asked: int) -> list[int]:
