@@ -28,6 +28,7 @@ FLAT = Curve.constant(2.9)
 COSTS = Bank(np.random.default_rng(1).uniform(1.5, 3.6, 501))
 ORDERS = np.array([2.0, 3.0, 5.0, 8.0, 16.0, 32.0])
 RENYI = Bank(np.random.default_rng(2).uniform(0.5, 1.0, (257, 1)) * 4e-4 * ORDERS, np.log(1e5) / (ORDERS - 1.0))
+RECORDED = Bank(np.random.default_rng(3).uniform(1.5, 3.6, 7 * 150), recordings=7, block=16)
 PUBLISHED = Price(
     *(18.53, False, 0.0114, 2.81, 10.0, True, 16.0, 30.7, True, 1000, False),
 )
@@ -45,7 +46,7 @@ PRICES = {
     "decay": DECAYED,
     "all": replace(LOADED, band_edges=[1.0], band_bits=[0.25, 2.0], decay_s=15.0, two_sided=True, whole=True, every=5),
 }
-SOURCES = {"trace": TRACE, "flat": FLAT, "bank": COSTS, "renyi": RENYI}
+SOURCES = {"trace": TRACE, "flat": FLAT, "bank": COSTS, "renyi": RENYI, "recorded": RECORDED}
 CLOCKS = {
     "busy": Clock(0.01, 64),
     "paced": Clock(0.01, 64, request_every_s=10.0),

@@ -15,7 +15,7 @@ from powsim_kernels.ledgers import Accounts, LedgerPlan, LedgerRows, Ledgers, Le
 from powsim_kernels.ledgers.layout import SUMS
 
 EVERYTHING: dict[str, Any] = {"histograms": SUMS, "rows": True}
-# Every price with every clock, sources and callers in turn: each pair of parts occurs.
+# Every price with every clock, sources and callers in turn.
 MIXED = [
     (price, source, clock, who)
     for (price, clock), source, who in zip(
@@ -56,7 +56,9 @@ def test_sub_puzzles_of_every_parity_draw_from_the_right_halves() -> None:
             assert_same(run(made, 0, 3), run(made, 0, 3, backend="reference"))
 
 
-@pytest.mark.parametrize(("price", "source"), [("published", "trace"), ("calibrated", "bank"), ("all", "renyi")])
+@pytest.mark.parametrize(
+    ("price", "source"), [("published", "trace"), ("calibrated", "bank"), ("all", "renyi"), ("fixed", "recorded")]
+)
 def test_threads_and_chunks_change_no_bit(price: str, source: str) -> None:
     made = plan(price, source)
     whole = run(made, 17, 1500)
@@ -65,8 +67,9 @@ def test_threads_and_chunks_change_no_bit(price: str, source: str) -> None:
 
 
 @pytest.mark.parametrize("cuts", [(64,), (1,), (700, 701), (128, 512, 1000)])
-def test_shards_add_up_to_the_whole(cuts: tuple[int, ...]) -> None:
-    made = plan("calibrated", clock="paced")
+@pytest.mark.parametrize("source", ["trace", "recorded"])
+def test_shards_add_up_to_the_whole(source: str, cuts: tuple[int, ...]) -> None:
+    made = plan("calibrated", source, clock="paced")
     whole = run(made, 0, 1200)
     ends = [0, *cuts, 1200]
     parts = [run(made, low, high) for low, high in itertools.pairwise(ends)]
@@ -84,7 +87,12 @@ def test_shards_add_up_to_the_whole(cuts: tuple[int, ...]) -> None:
 
 def test_identities_do_not_influence_each_other() -> None:
     # Lanes are refilled and moved as identities end: whoever shares them must not matter.
-    for parts in (("all", "bank", "thinking", "users"), ("decay", "trace", "paced", "users"), ("load", "renyi")):
+    for parts in (
+        ("all", "bank", "thinking", "users"),
+        ("decay", "trace", "paced", "users"),
+        ("load", "renyi"),
+        ("load", "recorded"),
+    ):
         made = plan(*parts)
         whole = run(made, 0, 300).rows
         assert whole is not None

@@ -27,6 +27,10 @@ REFUSED: list[tuple[Callable[[], Any], str]] = [
     (lambda: Bank([[1.0, 2.0]]), "1 axes"),
     (lambda: Bank(np.ones((3, 2)), [1.0]), "2 columns"),
     (lambda: Bank(np.ones((3, 17)), np.ones(17)), "17 orders exceed 16"),
+    (lambda: Bank(np.ones(10), recordings=3), "recordings=3 does not divide 10 rows"),
+    (lambda: Bank(np.ones(10), recordings=-1), "bank.recordings=-1"),
+    (lambda: Bank(np.ones(10), recordings=2, block=6), "block=6 does not fit recordings of 5 queries"),
+    (lambda: Bank(np.ones(10), recordings=2, block=0), "block=0 does not fit"),
     (lambda: Price(every=0), "price.every=0"),
     (lambda: Price(math.inf), "base_bits=inf"),
     (lambda: Price(slope=math.nan), "price.slope=nan"),
@@ -79,7 +83,7 @@ def test_a_constant_is_a_curve_of_one_point() -> None:
 
 
 def test_packing_fills_every_name() -> None:
-    for source in ("trace", "bank", "renyi"):
+    for source in ("trace", "bank", "renyi", "recorded"):
         packed = pack(plan("all", source, "thinking"))
         assert packed.numbers.shape == (len(NUMBERS),)
         assert packed.integers.shape == (len(INTEGERS),)

@@ -13,7 +13,7 @@ from powsim_kernels.realmath import reference as real
 from powsim_kernels.realmath.coefficients import LOG2_E
 
 VOLUME, DEVICE, RATE, SHIFT, DRIFT, TRIES, COST, START = range(8)
-"""Streams of a group's key: one per quantity. Query q draws word q % 4 of block q // 4 of COST."""
+"""Streams of a group's key: one per quantity. Block j of a bank's queries draws word j % 4 of COST's block j // 4."""
 
 PER_DRIFT_UNIT = 1e-4
 """Drift is the relative change of cost per 10,000 queries."""
@@ -33,7 +33,7 @@ NUMBERS = (
 INTEGERS = (
     *("key", "sub_puzzles", "accounts", "share_queries", "share_rest"),
     *("per_query", "two_sided", "whole", "partial", "timed", "decays", "clocked", "parallel", "spread", "banked"),
-    *("points", "bank_rows", "orders", "bands", "loads", "devices"),
+    *("points", "recordings", "recorded", "bank_block", "period", "orders", "bands", "loads", "devices"),
     *("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads", "at_devices"),
 )
 """Names that begin with `at_` are places in the table."""
@@ -98,6 +98,7 @@ def pack(plan: LedgerPlan) -> Packed:
     else:
         slope = np.append(np.diff(source.cost) / np.diff(source.queries), source.rate)
         parts["at_curve"] = np.stack([source.queries, source.cost, slope], axis=1)
+    recordings, recorded, length, period = source.shape if isinstance(source, Bank) else (0, 0, 0, 0)
     campaign = not isinstance(who, Users)
     accounts, queries = (0, 0) if isinstance(who, Users) else (who.accounts, who.queries)
     integers = {
@@ -117,7 +118,10 @@ def pack(plan: LedgerPlan) -> Packed:
         "spread": users.spread,
         "banked": banked,
         "points": 0 if isinstance(source, Bank) else len(source.queries),
-        "bank_rows": len(source.cost) if isinstance(source, Bank) else 0,
+        "recordings": recordings,
+        "recorded": recorded,
+        "bank_block": length,
+        "period": period,
         "orders": len(source.surcharge) if isinstance(source, Bank) else 0,
         "bands": len(price.band_edges),
         "loads": len(price.load_bits),

@@ -81,8 +81,9 @@ __device__ __forceinline__ Identity draw(const Plan& plan, unsigned long long nu
 // What an identity's queries have cost so far.
 struct Spending {
   double cost, sums[MOST_ORDERS];
-  unsigned row;  // of the curve
-  Words words;   // of the bank's draws
+  unsigned row;                        // of the curve
+  Words words;                         // of the bank's draws
+  unsigned drawn, left, begin, place;  // blocks drawn, queries left in this one, its recording's row 0, the next position
 
   __device__ __forceinline__ double by_curve(const Plan& plan, const Identity& who, double n) {
     const double* const curve = plan.table + plan.integers[I_AT_CURVE];
@@ -101,13 +102,20 @@ struct Spending {
 
   __device__ __forceinline__ double by_bank(const Plan& plan, const Identity& who, unsigned before, unsigned n) {
     const unsigned long long* const integers = plan.integers;
-    const unsigned rows = (unsigned)integers[I_BANK_ROWS], orders = (unsigned)integers[I_ORDERS];
+    const unsigned recorded = (unsigned)integers[I_RECORDED], orders = (unsigned)integers[I_ORDERS];
     const double* const bank = plan.table + integers[I_AT_BANK];
     const bool spread = integers[I_SPREAD] != 0;
     for (unsigned query = before; query < n; query++) {
-      if (query % 4 == 0) words = philox(query / 4, S_COST, who.identity, who.replica, integers[I_KEY]);
-      const unsigned chosen = __umulhi(words.w[0], rows);
-      words = {{words.w[1], words.w[2], words.w[3], 0}};
+      if (left == 0) {
+        if (drawn % 4 == 0) words = philox(drawn / 4, S_COST, who.identity, who.replica, integers[I_KEY]);
+        begin = __umulhi(words.w[0], (unsigned)integers[I_RECORDINGS]) * recorded;
+        words = {{words.w[1], words.w[2], words.w[3], 0}};
+        drawn++;
+        left = (unsigned)integers[I_BANK_BLOCK];
+      }
+      const unsigned chosen = begin + place;
+      left--;
+      if (++place == recorded) place -= (unsigned)integers[I_PERIOD];
       double factor = 1.0;
       if (spread) {
         factor = who.shift + who.drift * ((double)(query + 1) * PER_DRIFT_UNIT);

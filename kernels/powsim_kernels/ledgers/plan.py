@@ -72,12 +72,19 @@ class Curve:
 class Bank:
     """Costs of single queries, equally likely; each query draws a row (chances are even to within N / 2^32).
 
+    With `recordings`, rows are so many recordings of Q = N / recordings queries each, in the order asked. Callers draw
+    one of them for each `block` queries, and query q, counted from 0, costs what stands at position q of the one drawn
+    for block q // block: early queries stay early, and neighbours neighbours. Beyond Q, positions are those of the last
+    P = block * ceil((Q // block) / 2) queries, again and again: q - k P with the least k that makes it less than Q.
+
     With `surcharge`, costs are Renyi costs at as many orders, which add up order by order and are converted once:
     eps = min over orders of (sum + surcharge), as `pate.conversion.surcharge` gives it ("classic": ln(1/delta)/(a-1)).
     """
 
     cost: NDArray[np.float64]  # [N], or [N, L] with a surcharge
     surcharge: NDArray[np.float64] = field(default_factory=lambda: NOTHING)  # [L]
+    recordings: int = 0
+    block: int = 64
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "surcharge", _array("bank.surcharge", self.surcharge))
@@ -93,6 +100,24 @@ class Bank:
             )
         if not np.all(np.isfinite(self.cost) & (self.cost >= 0)):
             raise ValueError("bank.cost holds a negative or infinite cost: every cost must be finite, 0 or more")
+        rows, recordings = len(self.cost), check_number("bank.recordings", self.recordings, 32)
+        if recordings and rows % recordings:
+            raise ValueError(f"bank.recordings={recordings} does not divide {rows} rows: make recordings equally long")
+        if recordings and not 1 <= check_number("bank.block", self.block, 32) <= rows // recordings:
+            raise ValueError(
+                f"bank.block={self.block} does not fit recordings of {rows // recordings} queries: give 1 to as many"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Return recordings, queries in each, queries in a block, and the queries that are repeated beyond the last.
+
+        Single queries are recordings of one query.
+        """
+        if not self.recordings:
+            return len(self.cost), 1, 1, 1
+        queries = len(self.cost) // self.recordings
+        return self.recordings, queries, self.block, self.block * -(-(queries // self.block) // 2)
 
 
 @dataclass(frozen=True)

@@ -127,10 +127,14 @@ class Spending:
         self.cost = 0.0
 
     def _bank_row(self, query: int) -> list[float]:
-        """Return the row of the bank that a query draws."""
+        """Return the row of the bank that is a query's: at its position, in the recording drawn for its block."""
         plan, width = self.plan, len(self.sums)
-        words = block((query >> 2, COST, self.who.identity, self.who.replica), int(plan.key))
-        at = int(plan.at_bank) + (words[query & 3] * int(plan.bank_rows) >> 32) * width
+        number, position = query // int(plan.bank_block), query
+        words = block((number >> 2, COST, self.who.identity, self.who.replica), int(plan.key))
+        recording = words[number & 3] * int(plan.recordings) >> 32
+        while position >= plan.recorded:
+            position -= int(plan.period)
+        at = int(plan.at_bank) + (recording * int(plan.recorded) + position) * width
         return list(plan.table[at : at + width])
 
     def after(self, before: int, n: int) -> float:

@@ -9,19 +9,26 @@ from powsim_kernels.ledgers.state import (
     ASKED,
     AT_BANK,
     AT_SURCHARGE,
+    BANK_BLOCK,
     BANK_ORDERS,
-    BANK_ROWS,
+    BEGIN,
     COST,
     COST_STREAM,
+    DRAWN,
     DRIFT,
     GREATEST_COST,
     IDENTITY,
     INFINITE,
     KEY,
     LEAST_COST,
+    LEFT,
     NEXT,
     ORDERS,
     PER_DRIFT_UNIT,
+    PERIOD,
+    PLACE,
+    RECORDED,
+    RECORDINGS,
     REPLICA,
     SEGMENT,
     SHIFT,
@@ -66,9 +73,9 @@ def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no
 
 
 @stage
-def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
-    """Draw the words of 64 queries of a lane."""
-    who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(query) // np.uint64(4)
+def _fill(lane, number, key, g, words):  # type: ignore[no-untyped-def]
+    """Draw the words of a lane's next 64 blocks of queries."""
+    who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(number) // np.uint64(4)
     for i in range(WORDS // 4):
         w0, w1, w2, w3 = block((first + np.uint64(i)) & LOW, COST_STREAM, who & LOW, which & LOW, key)
         at = lane * WORDS + i
@@ -77,33 +84,54 @@ def _fill(lane, query, key, g, words):  # type: ignore[no-untyped-def]
 
 @stage
 def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
-    """Add the costs of every lane's queries, one by one."""
-    rows, orders, at = integers[BANK_ROWS], np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
+    """Add the costs of every lane's queries, one by one, a stretch of one recording at a time."""
+    orders, at = np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
+    recordings, recorded = integers[RECORDINGS], np.int64(integers[RECORDED])
+    block_queries, period = np.int64(integers[BANK_BLOCK]), np.int64(integers[PERIOD])
     extra, spread = np.int64(integers[AT_SURCHARGE]), integers[SPREAD]
     plain = not orders and not spread
     least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
     for i in range(count):
         n, asked = np.int64(f[N + i]), np.int64(f[ASKED + i])
-        total = f[COST + i]
-        for query in range(n - asked, n):
-            place = query & (WORDS - 1)
-            if place == 0:
-                _fill(i, query, integers[KEY], g, words)
-            chosen = np.int64((words[i * WORDS + (place & 3) * 16 + (place >> 2)] * rows) >> HALF)
-            if plain:
-                total += table[at + chosen]
-                continue
-            factor = 1.0
-            if spread:
-                factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query + 1) * PER_DRIFT_UNIT)
-                factor = choose(factor > 0.0, factor, 0.0)
-            if orders:
-                for order in range(orders):
-                    sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
-            else:
-                cost = table[at + chosen] * factor
-                cost = choose(cost > least, cost, least)
-                total += choose(cost < greatest, cost, greatest)
+        total, query = f[COST + i], n - asked
+        drawn, left, begin, place = (
+            np.int64(g[DRAWN + i]),
+            np.int64(g[LEFT + i]),
+            np.int64(g[BEGIN + i]),
+            np.int64(g[PLACE + i]),
+        )
+        while query < n:
+            if left == 0:
+                word = drawn & (WORDS - 1)
+                if word == 0:
+                    _fill(i, drawn, integers[KEY], g, words)
+                begin = np.int64((words[i * WORDS + (word & 3) * 16 + (word >> 2)] * recordings) >> HALF) * recorded
+                drawn, left = drawn + 1, block_queries
+            many = min(n - query, left, recorded - place)
+            for chosen in range(begin + place, begin + place + many):
+                query += 1
+                if plain:
+                    total += table[at + chosen]
+                    continue
+                factor = 1.0
+                if spread:
+                    factor = f[SHIFT + i] + f[DRIFT + i] * (np.float64(query) * PER_DRIFT_UNIT)
+                    factor = choose(factor > 0.0, factor, 0.0)
+                if orders:
+                    for order in range(orders):
+                        sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
+                else:
+                    cost = table[at + chosen] * factor
+                    cost = choose(cost > least, cost, least)
+                    total += choose(cost < greatest, cost, greatest)
+            left, place = left - many, place + many
+            place = place - period if place == recorded else place
+        g[DRAWN + i], g[LEFT + i], g[BEGIN + i], g[PLACE + i] = (
+            np.uint64(drawn),
+            np.uint64(left),
+            np.uint64(begin),
+            np.uint64(place),
+        )
         if orders:
             total = INFINITE
             for order in range(orders):

@@ -31,10 +31,10 @@ N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT, CHANCE
     i * LANES for i in range(20, 35)
 )
 FLOATS = 35 * LANES
-IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT = (i * LANES for i in range(7))
-CARRIED_INTEGERS = 7
-TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(7, 13))
-INTEGERS = 13 * LANES
+IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT, DRAWN, LEFT, BEGIN, PLACE = (i * LANES for i in range(11))
+CARRIED_INTEGERS = 11
+TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(11, 17))
+INTEGERS = 17 * LANES
 
 _NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
 BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
@@ -56,8 +56,8 @@ KEY, SUB_PUZZLES, PER_QUERY, TWO_SIDED, WHOLE, PARTIAL, TIMED, DECAYS, CLOCKED, 
         *("parallel", "spread", "banked"),
     )
 )
-CURVE_POINTS, BANK_ROWS, BANK_ORDERS, BANDS, LOADS = (
-    _INTEGERS[name] for name in ("points", "bank_rows", "orders", "bands", "loads")
+CURVE_POINTS, RECORDINGS, RECORDED, BANK_BLOCK, PERIOD, BANK_ORDERS, BANDS, LOADS = (
+    _INTEGERS[name] for name in ("points", "recordings", "recorded", "bank_block", "period", "orders", "bands", "loads")
 )
 AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
     _INTEGERS[name] for name in ("at_curve", "at_bank", "at_surcharge", "at_edges", "at_bits", "at_loads")
@@ -91,6 +91,7 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
     g[IDENTITY + lane], g[REPLICA + lane], g[ROW + lane] = b[window.IDENTITY + i], b[window.REPLICA + i], np.uint64(i)
     g[HASHES + lane] = g[STEPS + lane] = g[PAIR + lane] = NONE
     if integers[BANKED]:
+        g[DRAWN + lane] = g[LEFT + lane] = g[BEGIN + lane] = g[PLACE + lane] = NONE
         for order in range(ORDERS):
             sums[lane * ORDERS + order] = 0.0
     else:
