@@ -98,7 +98,7 @@ def test_a_seed_of_14_attacks_is_small(tmp_path: Path) -> None:
     assert (tmp_path / "compact.npz").stat().st_size < 560_000
     for name in ("entropy", "gap"):
         rounded, exact = (getattr(which.runs[0].pool, name) for which in (read_bank(tmp_path / "compact.npz"), bank))
-        np.testing.assert_allclose(rounded, exact, rtol=2**-12)
+        np.testing.assert_allclose(rounded, exact, rtol=2**-11)
         assert (rounded != exact).any()
     assert same(compact(bank).runs[0].pool.votes, bank.runs[0].pool.votes)
 
