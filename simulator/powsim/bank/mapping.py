@@ -63,12 +63,13 @@ def deviations(kind: str, costs: Floats, queries_per_puzzle: int, expected: floa
 def times(mapping: Mapping, deviation: Floats) -> Floats:
     """Return puzzle times in baselines for deviations of any shape."""
     most = math.log(mapping.ceiling / mapping.floor)
-    return np.asarray(mapping.floor * np.exp(np.minimum(mapping.log_base * deviation, most)))
+    exponent = mapping.log_base * deviation
+    return np.where(exponent < most, mapping.floor * np.exp(np.minimum(exponent, most)), mapping.ceiling)
 
 
 def at_ceiling(mapping: Mapping, puzzle_times: Floats) -> float:
     """Return the share of puzzles that cost the ceiling, NaN where there are none."""
-    return float(np.mean(puzzle_times >= mapping.ceiling * (1 - 1e-12))) if puzzle_times.size else math.nan
+    return float(np.mean(puzzle_times >= mapping.ceiling)) if puzzle_times.size else math.nan
 
 
 def calibrate(
@@ -92,7 +93,7 @@ def calibrate(
             f"users have shape {users.shape}: at least one, of at least {queries_per_puzzle} queries, is needed"
         )
     if not 0 < floor < promise - 1 < ceiling:
-        raise ValueError(f"floor {floor}, promise {promise}, ceiling {ceiling}: floor < promise - 1 < ceiling is needed")
+        raise ValueError(f"floor {floor} < promise {promise} - 1 < ceiling {ceiling} is needed")
     allowed = math.floor((1 - quantile) * len(users) + 1e-9)
     open_users = deviations(kind, users, queries_per_puzzle, expected)
 

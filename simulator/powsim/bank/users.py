@@ -49,7 +49,8 @@ class Half:
         # Each user's edges stand in their own unit interval, so that one search serves all.
         kind = np.searchsorted((edges + everyone).ravel(), (drawn + everyone).ravel(), side="right")
         kind = np.minimum(kind.reshape(users, queries) - everyone * edges.shape[1], edges.shape[1] - 1)
-        slot = self.first[kind] + (rng.random((users, queries)) * self.originals[kind]).astype(np.intp)
-        original = own[everyone, slot]
-        copy = (rng.random((users, queries)) * self.copies[original]).astype(np.intp)
+        place = rng.random((users, queries)) * self.originals[kind]
+        slot = place.astype(np.intp)  # what is left of the place says which copy
+        original = own[everyone, self.first[kind] + slot]
+        copy = ((place - slot) * self.copies[original]).astype(np.intp)
         return np.asarray(self.rows[self.begin[original] + copy])
