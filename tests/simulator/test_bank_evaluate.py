@@ -50,15 +50,16 @@ def test_auc_counts_pairs_and_halves_ties() -> None:
     assert math.isnan(auc(high, low[:0]))
 
 
-def test_all_costs_are_the_costs_of_each(bank: Bank) -> None:
+def test_all_costs_are_the_costs_of_each() -> None:
+    bank = made_bank(2, queries=300, originals=20, copies=5, agreement={"standard": 0.82, "copycat": 0.5})
     for meter in ("gnmax", "pknn", "gap"):
         for run, found in zip(bank.runs, all_costs(bank, meter), strict=True):
             np.testing.assert_allclose(found.pool, costs(bank, run.pool, meter), rtol=1e-13)
-            for one in run.recordings[1:3]:
+            for one in run.recordings:
                 np.testing.assert_allclose(found.recordings[one.attack], costs(bank, one, meter), rtol=1e-13)
             if meter != "gap":
-                together = running_eps(bank, run.recordings[1], meter, every=512)
-                assert found.composed("copycat", 1024) == pytest.approx(together[1], rel=1e-12)
+                together = running_eps(bank, run.recordings[1], meter, every=100)
+                assert found.composed("copycat", 200) == pytest.approx(together[1], rel=1e-12)
             else:
                 assert math.isnan(found.composed("copycat", 1024))
 
@@ -175,9 +176,9 @@ def test_accounts(bank: Bank, verdict: Verdict) -> None:
 
 
 def test_laundering_hides_strange_queries_among_the_cheapest() -> None:
-    mixed = laundered(np.array([9.0, 8.0, 7.0]), np.array([3.0, 1.0, 2.0, 5.0, 4.0, 6.0, 7.0]), 8, 0.25)
+    mixed = laundered(np.array([9.0, 8.0, 7.0]), np.array([3.0, 1.0, 2.0, 5.0, 4.0, 6.0, *range(7, 13)]), 8, 0.25)
     assert mixed.tolist() == [1, 2, 3, 9, 4, 5, 6, 8]
-    again = laundered(np.array([9.0, 8.0]), np.array([3.0, 1.0]), 8, 0.25)
+    again = laundered(np.array([9.0, 8.0]), np.array([3.0, 1.0, 5.0]), 8, 0.25)
     assert again.tolist() == [1, 3, 1, 9, 3, 1, 3, 8]
 
 

@@ -91,7 +91,9 @@ def all_costs(
             )
             for run in bank.runs
         ]
-    every: list[Pool | Recording] = [queries for run in bank.runs for queries in (run.pool, *run.recordings)]
+    every: list[Pool | Recording] = []
+    for run in bank.runs:
+        every += [run.pool, *run.recordings]
     some, of_row = distinct(np.concatenate([_votes(queries, meter) for queries in every]))
     plan, delta = _plan(bank, meter, sigma, len(some)), bank.delta if delta is None else delta
     rdp, extra = plan.rdp(some), surcharge(plan.grid, delta, CONVERSION)
