@@ -37,7 +37,7 @@ def write_lab_png(path: Path, verdict: Verdict) -> Path:
 def _write(path: Path, verdict: Verdict) -> Path:
     figure = Figure(figsize=(16, 13), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
-    rows = figure.subfigures(2, 1, height_ratios=[1.05, 2])
+    rows: Any = figure.subfigures(2, 1, height_ratios=[1.05, 2])
     above = rows[0].subplots(1, 2, sharey=True)
     below = rows[1].subplots(2, 3)
     healthy = verdict.health.separates and not verdict.health.saturated
@@ -120,8 +120,8 @@ def _honest(panel: Any, verdict: Verdict, kind: str) -> None:
 
 def _accounts(panel: Any, verdict: Verdict) -> None:
     for index, line in enumerate(account_lines(verdict)):
-        panel.plot(line.x, line.y, color=colour(index), marker="o", lw=1.8, label=PANELS[line.name])
-        panel.fill_between(line.x, line.low, line.high, color=colour(index), alpha=0.15, lw=0)
+        panel.plot(line.x, line.y, color=colour(7 + index), marker="o", lw=1.8, label=PANELS[line.name])
+        panel.fill_between(line.x, line.low, line.high, color=colour(7 + index), alpha=0.15, lw=0)
     sizes = verdict.settings.accounts
     panel.set(xscale="log", yscale="log", xlabel="accounts asked in turn", ylabel="time ratio, all work added up")
     panel.set_xticks(sizes, [str(size) for size in sizes])

@@ -11,7 +11,7 @@ from powsim.report.lab_sheets import BOTH, NEVER_STOPPED, attacks_of
 
 MOST = 8  # attacks that get a colour of their own in a picture
 
-PANELS = {"cumulative": "running total, as published", "batch": "batch mean, no account kept"}
+PANELS = {"cumulative": "running total, the authors' shape", "batch": "batch mean, no account kept"}
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,8 @@ def at(verdict: Verdict, attack: str, queries: int | None = None) -> AttackRow |
     """Return an attack's row at the horizon, or the last one before it; None of an attack that asked nothing."""
     limit = verdict.settings.horizon_queries if queries is None else queries
     own = [row for row in verdict.attacks if row.attack == attack]
-    return ([row for row in own if row.queries <= limit] or own[:1] or [None])[-1]
+    within = [row for row in own if row.queries <= limit] or own[:1]
+    return within[-1] if within else None
 
 
 def attacks_of(verdict: Verdict) -> list[str]:
@@ -150,7 +151,7 @@ def models_sheet(verdict: Verdict) -> Sheet:
 def not_stopped_sheet(verdict: Verdict) -> Sheet:
     """Return the fixed group of those whom the defence does not stop, or says that they were not recorded."""
     known = {plain_name(attack): attack for attack in attacks_of(verdict)}
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for name in NEVER_STOPPED:
         row = at(verdict, known[name]) if name in known else None
         shown = known.get(name, name)
@@ -161,23 +162,23 @@ def not_stopped_sheet(verdict: Verdict) -> Sheet:
     outside, most = verdict.health.outside_attack, max(verdict.settings.accounts)
     sybil = {row.mapping: row for row in verdict.sybil if (row.attack, row.accounts) == (outside, most)}
     if sybil and outside is not None:
-        row = at(verdict, outside, next(iter(sybil.values())).queries)
-        accuracy = ranged(row.accuracy) if row else Cell(NONE)
-        name = Cell(f"{outside}, {most} accounts")
-        rows.append((name, accuracy, *(ranged(sybil[kind].ratio) for kind in MAPPINGS)))
+        whole = at(verdict, outside, sybil[MAPPINGS[0]].queries)
+        accuracy = ranged(whole.accuracy) if whole else Cell(NONE)
+        cells = (ranged(sybil[kind].ratio) for kind in MAPPINGS)
+        rows.append((Cell(f"{outside}, {most} accounts"), accuracy, *cells))
     washed = {row.mapping: row for row in verdict.laundering}
     if washed:
-        name = Cell(f"{outside}, laundered", f"{share(verdict.settings.laundered)} of the queries")
-        rows.append((name, Cell(NONE), *(ranged(washed[kind].ratio) for kind in MAPPINGS)))
-        name = Cell("  for each strange one")
-        rows.append((name, Cell(NONE), *(ranged(washed[kind].ratio_per_strange) for kind in MAPPINGS)))
+        laundered = Cell(f"{outside}, laundered", f"{share(verdict.settings.laundered)} of the queries")
+        rows.append((laundered, Cell(NONE), *(ranged(washed[kind].ratio) for kind in MAPPINGS)))
+        useful = (ranged(washed[kind].ratio_per_strange) for kind in MAPPINGS)
+        rows.append((Cell("for each strange one"), Cell(NONE), *useful))
     return Sheet(
         titled(verdict, "Not stopped"),
         ("who", "accuracy", *map(head, MAPPINGS)),
         tuple(rows),
         "Always shown, whatever the figures. Accounts are asked in turn. Laundered: strange queries hidden among the "
-        "cheapest of one's own ordinary ones; for each strange one, over the undefended time of those alone. cumul. also "
-        "charges who costs less than expected, one-sided does not.",
+        "cheapest of one's own ordinary ones; for each strange one, over the undefended time of those alone. cumul. "
+        "also charges who costs less than expected, one-sided does not.",
     )
 
 
@@ -205,8 +206,8 @@ def honest_sheet(verdict: Verdict) -> Sheet:
         tuple(rows),
         f"Time ratios; above: share of users above {verdict.settings.promise:g}x. Calibrated so that "
         f"{100 * verdict.settings.quantile:g} % of users with a random class mix keep it at {asked:,} queries. Users "
-        "are drawn over originals, of which there are few: tails beyond them are unknown. Of users with one class alone, "
-        "the cheapest and the dearest class.",
+        "are drawn over originals, of which there are few: tails beyond them are unknown. Of users with one class "
+        "alone, the cheapest and the dearest class.",
     )
 
 
