@@ -74,6 +74,13 @@ class _Traced(Edge):
         context = info.context or {}
         if value.endswith(".csv"):
             read_trace(value, context["folder"])
+        elif context.get("bank") is not None:
+            known = context["bank"].traces
+            if value not in known:
+                raise ValueError(
+                    f"no attack {shown(value)} was recorded in the bank: choose one of {', '.join(known)}, or name "
+                    "a CSV file with columns queries,cost"
+                )
         elif context.get("dataset") in study.DATASETS:
             known = [n.split("/")[1] for n in study.trace_names() if n.startswith(context["dataset"] + "/")]
             if value not in known:

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from powsim import study
 from powsim.devices import Device
 from powsim.ledger import Service
-from powsim.meter import CostCurve, curve_of, published_curve
-from powsim.plugin import read_trace
 from powsim.population import Identities, draw_campaign, draw_population, group_key
 from powsim.scenario import CampaignSpec, PopulationSpec, Scenario, ServiceSpec
 
@@ -83,23 +81,23 @@ def groups_of(scenario: Scenario) -> list[Group]:
 
 
 def service_of(spec: ServiceSpec) -> Service:
-    """Return what the operator knows, published values filled in."""
-    inference_s, metering_s = study.service_times(spec.dataset)
-    per_request = spec.batch / 64  # table 5 is per 64 queries
-    fit = study.calibration(spec.dataset)
+    """Return what the operator knows: published values, or those of a bank, filled in."""
+    bank = spec.priced_bank
+    if bank is None:
+        per_request, fit = spec.batch / 64, study.calibration(spec.name)  # table 5 is per 64 queries
+        inference_s, metering_s = (per_request * seconds for seconds in study.service_times(spec.name))
+        slope, intercept, mean = fit.slope, fit.intercept, fit.mean_per_query
+    else:
+        inference_s, metering_s = (
+            spec.batch * seconds for seconds in (bank.bank.seconds_per_query, bank.bank.metering_s_per_query)
+        )
+        slope, intercept, mean = bank.mean_cost, 0.0, bank.mean_cost
     return Service(
-        dataset=spec.dataset,
+        dataset=spec.name,
         batch=spec.batch,
-        inference_s=inference_s * per_request if spec.inference_s is None else spec.inference_s,
-        metering_s=metering_s * per_request if spec.metering_s is None else spec.metering_s,
-        expected_slope=fit.slope,
-        expected_intercept=fit.intercept,
-        mean_cost=fit.mean_per_query,
+        inference_s=inference_s if spec.inference_s is None else spec.inference_s,
+        metering_s=metering_s if spec.metering_s is None else spec.metering_s,
+        expected_slope=slope,
+        expected_intercept=intercept,
+        mean_cost=mean,
     )
-
-
-def curve_for(scenario: Scenario, trace: str) -> CostCurve:
-    """Return the cost curve of a published attack or of a CSV file."""
-    if trace.endswith(".csv"):
-        return curve_of(*read_trace(trace, scenario.folder))
-    return published_curve(scenario.service.dataset, trace)

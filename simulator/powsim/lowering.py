@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim.groups import Group, curve_for
+from powsim.groups import Group
 from powsim.ledger import Service
-from powsim.meter import CostCurve, cost_bounds
+from powsim.meter import CostCurve
 from powsim.outcome import Outcome
 from powsim.population import group_key
 from powsim.scenario import CampaignSpec, Scenario
+from powsim.sources import bounds_for, source_for
 from powsim_kernels.ledgers import Accounts, Clock, Curve, Devices, LedgerPlan, LedgerRows, Price, Users
 
 
@@ -23,7 +24,7 @@ def plan_of(scenario: Scenario, service: Service, price: Price, group: Group, se
         who: Users | Accounts = Accounts(spec.queries, group.accounts)
         share = np.ones(1)
     else:
-        volume, (low, high) = spec.volume, cost_bounds(service.dataset)
+        volume, (low, high) = spec.volume, bounds_for(scenario)
         who = Users(
             volume.median, volume.sigma, volume.maximum, spec.mean_shift, spec.mean_shift_sd, spec.drift_sd, low, high
         )
@@ -44,13 +45,9 @@ def plan_of(scenario: Scenario, service: Service, price: Price, group: Group, se
         parallel=scenario.puzzle.parallel,
         starts_within_s=spec.starts_within_s,
     )
-    source = _curve(curve_for(scenario, group.trace))
+    found = source_for(scenario, group.trace)
+    source = Curve(found.queries, found.cost, found.rate) if isinstance(found, CostCurve) else found
     return LedgerPlan(group_key(seed, group.name), who, source, price, clock, devices, scenario.puzzle.sub_puzzles)
-
-
-def _curve(points: CostCurve) -> Curve:
-    """Return a cost curve, what it does beyond its last point included."""
-    return Curve(points.queries, points.cost, points.rate)
 
 
 def identities_of(group: Group) -> tuple[int, int]:

@@ -8,15 +8,17 @@ import json
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     Field,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
+from powsim import study
 from powsim.callers import CampaignSpec as CampaignSpec
 from powsim.callers import PopulationSpec as PopulationSpec
 from powsim.callers import Seconds, check_device, once
@@ -27,18 +29,71 @@ from powsim.plugin import PluginMistake, build_policy
 from powsim.policy import AnyPolicy
 from powsim.server.attacks import GateAttack
 from powsim.server.spec import ServerSpec, build_attacks
+from powsim.text import shown
 
-LATER = ("parallel", "think_s", "starts_within_s")
+if TYPE_CHECKING:
+    from powsim.bank.priced import PricedBank
+
+LATER = ("bank", "parallel", "think_s", "starts_within_s")
 """Keys that scenarios did not always have; left at nothing, they do not enter the text."""
 
 
 class ServiceSpec(Edge):
-    """The defended API. Times are per request of `batch` queries and default to the paper's table 5."""
+    """The defended API: a dataset of the paper, or a shipped or own bank of queries whose votes were recorded.
 
-    dataset: Literal["mnist", "svhn", "cifar10"]
+    Times are per request of `batch` queries and default to the paper's table 5, or to those that the bank measured.
+    """
+
+    bank: str | None = None  # an .npz file, as `powsim lab` writes it
+    dataset: Annotated[str | None, Field(validate_default=True)] = None
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 64
     inference_s: Annotated[float, Field(ge=1e-9, le=1e6)] | None = None
     metering_s: Seconds | None = None
+
+    _bank: PricedBank | None = None
+
+    @field_validator("dataset", "bank")
+    @classmethod
+    def _can_be_had(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None:
+            _bank_of(value, info.field_name == "bank", info)
+        elif info.field_name == "dataset" and info.data.get("bank", "") is None:
+            raise ValueError("is missing")
+        return value
+
+    @model_validator(mode="after")
+    def _one(self, info: ValidationInfo) -> Self:
+        if self.dataset is not None and self.bank is not None:
+            raise ValueError("dataset and bank exclude each other: leave one out")
+        self._bank = _bank_of(self.dataset or self.bank or "", self.dataset is None, info)
+        if info.context:
+            info.context["bank"] = self._bank  # callers, which come after, name its traces
+        return self
+
+    @property
+    def name(self) -> str:
+        """Return the dataset's name, or that of the bank's task."""
+        return self.dataset or (self._bank.bank.task if self._bank else "")
+
+    @property
+    def priced_bank(self) -> PricedBank | None:
+        """Return the bank that costs are drawn from, None for a dataset of the paper."""
+        return self._bank
+
+
+def _bank_of(name: str, own: bool, info: ValidationInfo) -> PricedBank | None:
+    """Return the bank in a user's own file, or of a dataset; None for one of the paper's. Raises ValueError."""
+    from powsim.bank.files import shipped_names
+    from powsim.bank.priced import read_priced, shipped_priced
+
+    if own:
+        return read_priced((info.context["folder"] if info.context else Path()) / name)
+    if name in study.DATASETS:
+        return None
+    known = (*study.DATASETS, *shipped_names())
+    if name not in known:
+        raise ValueError(f"unknown dataset {shown(name)}: choose one of {', '.join(known)}, or give a bank")
+    return shipped_priced(name)
 
 
 class PuzzleSpec(Edge):
@@ -141,6 +196,9 @@ class Scenario(Edge):
             value["device_files"] = sorted(value["device_files"])
         else:
             del value["device_files"]
+        bank = self.service.priced_bank
+        if bank is not None:
+            value["files"] = dict(sorted({**value["files"], f"{self.service.name}, bank": bank.sha256}.items()))
         _drop_defaults(value)
         # Sorted where the order in the file changes nothing; groups keep theirs, results list them in it.
         value["policy"] = dict(sorted(value["policy"].items()))
@@ -156,7 +214,7 @@ class Scenario(Edge):
 
 def _drop_defaults(value: dict[str, Any]) -> None:
     """Take keys that came later out of a scenario that does not use them: it keeps the id that it had before."""
-    tables = [value["puzzle"], *value["population"].values(), *value["campaign"].values()]
+    tables = [value["service"], value["puzzle"], *value["population"].values(), *value["campaign"].values()]
     for table in tables:
         for key in LATER:
             if not table.get(key, True):

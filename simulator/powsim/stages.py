@@ -14,22 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim.clock import finish_times
-from powsim.groups import Group, curve_for
+from powsim.groups import Group
 from powsim.ledger import Ledger, Service, puzzle_counts
-from powsim.meter import CostCurve, cost_bounds, ledger_for, spread_cost
+from powsim.meter import CostCurve, ledger_for, spread_cost
 from powsim.outcome import Outcome, nobody
 from powsim.plugin import price
 from powsim.policy import Policy
 from powsim.population import TRIES, Identities
 from powsim.puzzle import puzzles_for
 from powsim.scenario import PuzzleSpec, Scenario
+from powsim.sources import bounds_for, drawn_costs, source_for
 from powsim_kernels import geometric
+from powsim_kernels.ledgers import Bank
 
 CELLS = 1 << 19
 """Identities x puzzles held at once: 4 MiB per array."""
 
 MOST_PUZZLES = 20_000_000
-"""Puzzles of one identity: its row of the ledger is held whole, about 100 bytes a puzzle."""
+"""Puzzles of one identity: its row of the ledger is held whole, about 100 bytes a puzzle. With a bank, its queries."""
 
 
 def outcome_by_stages(
@@ -47,13 +49,19 @@ def outcome_by_stages(
     Raises ValueError for a policy that returns impossible work, and for an identity with too many puzzles.
     """
     key, identities = group.draw(seed, backend)
-    run = _Run(group, service, policy, scenario.puzzle, curve_for(scenario, group.trace), key, backend, threads)
+    source, bounds = source_for(scenario, group.trace), bounds_for(scenario)
+    run = _Run(group, service, policy, scenario.puzzle, source, bounds, key, backend, threads)
     counts = puzzle_counts(identities.queries, run.every, partial=True)
     longest = int(counts.max(initial=0))
     if longest > MOST_PUZZLES:
         raise ValueError(
             f"{group.name}: one identity would meet {longest:,} puzzles, more than {MOST_PUZZLES:,}: raise "
             "policy.queries_per_puzzle or lower its queries"
+        )
+    if isinstance(source, Bank) and int(identities.queries.max(initial=0)) > MOST_PUZZLES:
+        raise ValueError(
+            f"{group.name}: one identity would draw {identities.queries.max():,} costs, more than {MOST_PUZZLES:,} for "
+            "a policy in Python: lower its queries, or give the policy a method lowered"
         )
     cells = max(int(counts.sum()), 1)
     return run.outcome(identities, scenario.prices.electricity_usd_per_kwh, lambda done: report(done / cells))
@@ -67,7 +75,8 @@ class _Run:
     service: Service
     policy: Policy
     puzzle: PuzzleSpec
-    curve: CostCurve
+    source: CostCurve | Bank
+    bounds: tuple[float, float]
     key: int
     backend: str
     threads: int | None
@@ -78,14 +87,21 @@ class _Run:
 
     def ledger(self, identities: Identities) -> Ledger:
         """Return the ledgers of some identities, as wide as the longest of them."""
-        shift, drift = identities.shift, identities.drift
-        if np.any(shift) or np.any(drift):
-            bounds = cost_bounds(self.service.dataset)
+        spread = _spread(identities)
+        if isinstance(self.source, Bank):
             cost: Callable[[NDArray[np.int64]], NDArray[np.float64]] = partial(
-                spread_cost, self.curve, shift=shift, drift=drift, bounds=bounds
+                drawn_costs,
+                self.source,
+                identities,
+                key=self.key,
+                bounds=self.bounds if spread else None,
+                backend=self.backend,
             )
+        elif spread:
+            shift, drift = identities.shift, identities.drift
+            cost = partial(spread_cost, self.source, shift=shift, drift=drift, bounds=self.bounds)
         else:
-            cost = self.curve
+            cost = self.source
         return ledger_for(identities.queries, self.every, self.policy.partial_puzzle, cost)
 
     def work(self, ledger: Ledger) -> NDArray[np.float64]:
@@ -110,7 +126,8 @@ class _Run:
         # In order of length, so that little of a chunk is padding.
         order = np.argsort(identities.queries, kind="stable")
         ordered = identities.rows(order)
-        if np.any(identities.shift) or np.any(identities.drift):
+        banked = isinstance(self.source, Bank)
+        if banked or _spread(identities):
             first = row = np.arange(len(order))
         else:
             # Costs that cannot differ share one ledger row: a campaign's repetitions are priced once.
@@ -118,7 +135,7 @@ class _Run:
         lengths = puzzle_counts(ordered.queries, self.every, partial=True)
         parts: list[Outcome] = []
         done = 0
-        for rows in _chunks(lengths[first]):
+        for rows in _chunks(ordered.queries[first] if banked else lengths[first]):
             ledger = self.ledger(ordered.rows(first[rows]))
             work = self.work(ledger)
             chance = puzzles_for(work, self.puzzle.family, self.puzzle.sub_puzzles).probability
@@ -212,6 +229,11 @@ class _Run:
         duration = asked * self.service.seconds_per_query + steps / identities.rate_hz[:, None] + think
         last = (puzzle_counts(identities.queries, self.every, partial=True) - 1)[:, None]
         return np.asarray(np.take_along_axis(finish_times(arrival, duration), last, axis=1)[:, 0] - think)
+
+
+def _spread(identities: Identities) -> bool:
+    """Return whether anybody's costs differ from the source's."""
+    return bool(np.any(identities.shift) or np.any(identities.drift))
 
 
 def _chunks(columns: NDArray[np.int64]) -> list[slice]:

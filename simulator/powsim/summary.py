@@ -18,6 +18,7 @@ from powsim.engine import Result
 from powsim.groups import Group
 from powsim.intervals import Headline
 from powsim.outcome import Outcome
+from powsim.scenario import ServiceSpec
 
 PROMISE = 2.0
 """The slowdown that the paper promises honest users to stay below."""
@@ -45,7 +46,7 @@ class GroupSummary:
     identities: int
     replicas: int
     queries: int
-    accuracy_pct: float | None  # published accuracy of the stolen model after so many queries
+    accuracy_pct: float | None  # of the stolen model after so many queries, as published or recorded in the bank
     hashes: Headline
     slowdown: Headline  # time with puzzles over time without, summed over the group
     slowdown_p50: Headline
@@ -78,6 +79,14 @@ def summarise(result: Result) -> list[GroupSummary]:
         _population(group, outcome) if group.role == "honest" else _campaign(result, group, outcome)
         for group, outcome in zip(result.groups, result.outcomes, strict=True)
     ]
+
+
+def _accuracy(service: ServiceSpec, trace: str, queries: int) -> float | None:
+    """Return what a model stolen so was published, or recorded, to reach."""
+    if trace.endswith(".csv"):
+        return None
+    bank = service.priced_bank
+    return study.accuracy_pct(service.name, trace, queries) if bank is None else bank.accuracy_pct(trace, queries)
 
 
 def _population(group: Group, outcome: Outcome) -> GroupSummary:
@@ -126,7 +135,6 @@ def _campaign(result: Result, group: Group, outcome: Outcome) -> GroupSummary:
     slow = outcome.slowdown.reshape(shape)
     busy, service = per_campaign(outcome.service_s + outcome.solve_s), per_campaign(outcome.service_s)
     queries = int(outcome.queries[: group.accounts].sum())
-    dataset = result.scenario.service.dataset
     return GroupSummary(
         name=group.name,
         role=group.role,
@@ -135,7 +143,7 @@ def _campaign(result: Result, group: Group, outcome: Outcome) -> GroupSummary:
         identities=group.accounts,
         replicas=group.replicas,
         queries=queries,
-        accuracy_pct=None if group.trace.endswith(".csv") else study.accuracy_pct(dataset, group.trace, queries),
+        accuracy_pct=_accuracy(result.scenario.service, group.trace, queries),
         hashes=intervals.replicas(per_campaign(outcome.hashes)),
         slowdown=intervals.replicas(busy / service),
         slowdown_p50=intervals.replicas(np.quantile(slow, 0.50, axis=1)),

@@ -83,7 +83,7 @@ def _pages(errors: Console) -> Callable[[Path, Result, list[GroupSummary]], list
 
 def _show(console: Console, result: Result, groups: list[GroupSummary]) -> None:
     scenario = result.scenario
-    about = f" {scenario.id}, seed {result.seed}: {scenario.description or scenario.service.dataset}"
+    about = f" {scenario.id}, seed {result.seed}: {scenario.description or scenario.service.name}"
     # Text of the user's own must not steer the terminal.
     console.print(Text.assemble((scenario.name, "bold"), printable(about)))
     for table in groups_tables(groups, console.width):

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from powsim import study
 from powsim.devices import Device
 from powsim.engine import Result
-from powsim.groups import curve_for
 from powsim.meter import ledger_for
 from powsim.plugin import price
 from powsim.policy import Policy
 from powsim.scenario import Scenario
+from powsim.sources import curve_for
 from powsim.summary import GroupSummary
 
 PAPER_SOLVER = "paper-python-solver"
@@ -72,11 +72,9 @@ def accuracy_curves(result: Result) -> list[AccuracyCurve]:
     every = policy.queries_per_puzzle or service.batch
     curves = []
     for name in traces_of(scenario):
-        if name in study.published.SAME_QUERIES:
+        queries, accuracy = _series(scenario, name)
+        if not len(queries):
             continue
-        series = study.trace(service.dataset, name)
-        rows = series.queries >= LEAST_QUERIES
-        queries, accuracy = series.queries[rows], series.accuracy_pct[rows]
         total = np.array([int(queries[-1])])
         ledger = ledger_for(total, every, policy.partial_puzzle, curve_for(scenario, name))
         plain = queries * service.seconds_per_query
@@ -94,16 +92,28 @@ def accuracy_curves(result: Result) -> list[AccuracyCurve]:
     return curves
 
 
+def _series(scenario: Scenario, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return queries and accuracies of a trace, nothing where it has none of its own."""
+    bank = scenario.service.priced_bank
+    if bank is not None:
+        queries, accuracy = bank.series(name)
+        return queries[queries > 0], accuracy[queries > 0]
+    if name in study.published.SAME_QUERIES:
+        return np.empty(0), np.empty(0)
+    series = study.trace(scenario.service.name, name)
+    rows = series.queries >= LEAST_QUERIES
+    return series.queries[rows], series.accuracy_pct[rows]
+
+
 def cost_lines(result: Result) -> list[CostLine]:
     """Return the excess cost of every trace over the first 10,000 queries, where the curves part."""
     lines = []
     for name in traces_of(result.scenario):
-        if name in study.published.SAME_QUERIES:
+        if result.scenario.service.priced_bank is None and name in study.published.SAME_QUERIES:
             continue
-        series = study.trace(result.service.dataset, name)
-        queries = np.linspace(0.0, min(float(series.queries[-1]), COST_QUERIES), 200)
-        expected = result.service.mean_cost * queries
-        lines.append(CostLine(name, queries, curve_for(result.scenario, name)(queries) - expected))
+        curve = curve_for(result.scenario, name)
+        queries = np.linspace(0.0, min(float(curve.queries[-1]), COST_QUERIES), 200)
+        lines.append(CostLine(name, queries, curve(queries) - result.service.mean_cost * queries))
     return lines
 
 
