@@ -22,7 +22,7 @@ from powsim.stages import outcome_by_stages
 from powsim_kernels.ledgers import LedgerPlan, LedgerRows, simulate_ledgers
 
 BYTES_PER_IDENTITY = 500
-"""Measured: 2 million identities take 0.75 GB beyond what an empty run takes."""
+"""Measured: beyond what an empty run takes, 255 bytes an identity by the kernel, 440 by the stages."""
 
 PIECE = 1 << 24
 """Puzzles, or what takes as long, between two reports of progress."""

@@ -17,7 +17,7 @@ from mpmath import mp, mpf
 from numba import njit
 
 from nogpu import host, nvrtc
-from powsim_kernels.realmath import coefficients, cpu, reference
+from powsim_kernels.realmath import arrays, coefficients, cpu, reference
 from powsim_kernels.realmath.source import source
 
 RNG = np.random.default_rng(1)
@@ -154,3 +154,14 @@ def test_a_cpu_without_fused_instructions_has_the_same_bits() -> None:
 def test_the_cuda_text_compiles_and_contracts_nothing(architecture: str) -> None:
     code = source() + 'extern "C" __global__ void f(double* x) { *x = normal_quantile(real_exp(real_log1m(*x))); }\n'
     assert nvrtc.compiled(code, ("-std=c++17", "-fmad=false"), architecture)[:4] == b"\x7fELF"
+
+
+@pytest.mark.parametrize("name", arrays.FUNCTIONS)
+def test_whole_arrays_have_the_same_bits_on_every_backend(name: str) -> None:
+    x = CASES[name][0]
+    alone = [getattr(reference, name)(value) for value in x.tolist()]
+    for backend in ("reference", "cpu"):
+        assert arrays.over(name, x, backend=backend).tolist() == alone
+        assert arrays.over(name, x[::-1], backend=backend).tolist() == alone[::-1]
+    with pytest.raises(ValueError, match="unknown function 'sin': choose one of exp, log, normal_quantile"):
+        arrays.over("sin", x)

@@ -208,3 +208,9 @@ def test_a_service_that_cannot_be_is_told(
         parse_scenario({**table(), "service": service})
     assert caught.value.mistakes[0].path == path
     assert text in caught.value.mistakes[0].text
+
+
+def test_a_policy_in_python_has_a_limit_of_drawn_costs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MOST_PUZZLES", 60)
+    with pytest.raises(ValueError, match=r"people: one identity would draw 2,500 costs, more than 60 for a policy in"):
+        simulate(scenario(folder, OWN["calibrated"]))

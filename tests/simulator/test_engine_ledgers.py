@@ -171,3 +171,10 @@ def test_a_policy_needs_one_of_both(tmp_path: Path) -> None:
     table["policy"] = {"name": "p.py:P"}
     with pytest.raises(ScenarioError, match="a method price or lowered"):
         parse_scenario(table, folder=tmp_path)
+
+
+def test_a_policy_in_python_has_a_limit_of_puzzles_that_the_kernel_has_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stages, "MOST_PUZZLES", 100)
+    with pytest.raises(ValueError, match=r"people: one identity would meet \d+ puzzles, more than 100: raise policy\."):
+        simulate(scenario({"name": OWN["fixed"]}, {}))
+    simulate(scenario({"name": "fixed"}, {}))
