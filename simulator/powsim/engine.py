@@ -78,7 +78,8 @@ def simulate(
 
         outcomes.append(chain.outcome(group, report))
     rest = None if progress is None else lambda name, part: progress(name, until + (1 - until) * part)
-    gate = simulate_gate(scenario, seed=chain.seed, backend=backend, threads=threads, progress=rest) if gated else ()
+    host = "cpu" if backend == "cuda" else backend  # the gate has no GPU twin, and the same bits everywhere
+    gate = simulate_gate(scenario, seed=chain.seed, backend=host, threads=threads, progress=rest) if gated else ()
     return Result(scenario, chain.seed, chain.service, tuple(groups), tuple(outcomes), gate)
 
 
