@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from powsim.ledger import Ledger as Ledger
     from powsim.ledger import Service as Service
     from powsim.monitor import Monitor as Monitor
+    from powsim.policy import LoweredPolicy as LoweredPolicy
     from powsim.policy import Policy as Policy
     from powsim.scenario import Scenario as Scenario
     from powsim.scenario import load_scenario as load_scenario
@@ -42,6 +43,7 @@ _HOME = {
     "GateRow": "server.rows",
     "GroupSummary": "summary",
     "Ledger": "ledger",
+    "LoweredPolicy": "policy",
     "Monitor": "monitor",
     "Policy": "policy",
     "Result": "engine",

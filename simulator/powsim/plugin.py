@@ -85,7 +85,10 @@ def build_policy(table: dict[str, Any], folder: Path) -> AnyPolicy:
         raise PluginMistake(("policy.name", f"'{name}' has queries_per_puzzle {shown(every)}: {needed}"))
     if not isinstance(partial, bool) or not (callable(pricing) or callable(lowering)):
         raise PluginMistake(
-            ("policy.name", f"'{name}' needs a bool partial_puzzle and a method price or lowered: see powsim.Policy")
+            (
+                "policy.name",
+                f"'{name}' needs a bool partial_puzzle and a method price or lowered: see powsim.Policy, powsim.LoweredPolicy",
+            )
         )
     built: AnyPolicy = policy
     return built

@@ -61,15 +61,23 @@ class LoweredPolicy(Schedule, Protocol):
 AnyPolicy = Policy | LoweredPolicy
 
 
-def lowers(policy: Schedule) -> bool:
-    """Return whether a policy is priced by its `lowered`: not where a class derived from a shipped one overrides price.
+def offers(policy: Schedule) -> frozenset[str]:
+    """Return by which of `price` and `lowered` a policy is to be asked; both say the same where it has both.
 
-    Of `price` and `lowered` the one counts that the object itself has, or the class nearest to it; `lowered` if both.
+    They are those of the object itself, or of the class nearest to it that has any: a class derived from a shipped one
+    that has another price of its own is not priced by what it inherits.
     """
-    for names in (vars(policy) if hasattr(policy, "__dict__") else {}, *map(vars, type(policy).__mro__)):
-        if "lowered" in names or "price" in names:
-            return names.get("lowered") is not None
-    return callable(getattr(policy, "lowered", None))
+    own = vars(policy) if hasattr(policy, "__dict__") else {}
+    doors = ("price", "lowered")
+    for names in (own, *map(vars, type(policy).__mro__)):
+        if found := frozenset(name for name in doors if names.get(name) is not None):
+            return found
+    return frozenset(name for name in doors if callable(getattr(policy, name, None)))
+
+
+def lowers(policy: Schedule) -> bool:
+    """Return whether a policy is priced in the kernel."""
+    return "lowered" in offers(policy)
 
 
 @dataclass(frozen=True)

@@ -223,6 +223,22 @@ def test_accuracy_curves_are_the_published_ones_in_expected_time(small: Ran) -> 
     assert solver["copycat"].time_s[-1] > 100 * plain["copycat"].time_s[-1]
 
 
+def test_accuracy_curves_of_a_price_by_the_clock_are_simulated() -> None:
+    """A load that never changes is what it multiplies; one that doubles at once is twice that."""
+    changes = ["policy={name='calibrated'}", "policy={name='load',multipliers=[1.0,1.0]}"]
+    changes.append("policy={name='load',multipliers=[2.0,2.0],max_bits=41.0}")
+    one, same, twice = (
+        series.accuracy_curves(ran(parse_scenario(tomllib.loads(SMALL), overrides=[c]))[0]) for c in changes
+    )
+    assert len([curve for curve in same if curve.device]) == 4
+    for a, b, c in zip(one, same, twice, strict=True):
+        assert (a.trace, a.device) == (b.trace, b.device)
+        # At the last row, a puzzle for a rest is due to the one and not yet to the other.
+        np.testing.assert_allclose(b.time_s[:-1], a.time_s[:-1], rtol=1e-9)
+        plain = next(d.time_s for d in one if d.device is None and d.trace == a.trace)
+        np.testing.assert_allclose((c.time_s - plain)[:-1], 2 * (a.time_s - plain)[:-1], rtol=1e-6)
+
+
 MIX = ",".join(f"{d.name}=0.03125" for d in [d for d in catalogue().values() if d.family == "sha256-hashcash"][:32])
 MANY = list(range(1, 60))
 ODD = {

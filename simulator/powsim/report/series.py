@@ -10,17 +10,19 @@ from numpy.typing import NDArray
 
 from powsim import study
 from powsim.devices import Device
-from powsim.engine import Result
+from powsim.engine import Chain, Result
+from powsim.groups import Group
 from powsim.meter import ledger_for
 from powsim.plugin import price
-from powsim.policy import Policy
-from powsim.scenario import Scenario
+from powsim.policy import Policy, offers
+from powsim.scenario import CampaignSpec, Scenario
 from powsim.sources import curve_for
 from powsim.summary import GroupSummary
 
 PAPER_SOLVER = "paper-python-solver"
 LEAST_QUERIES = 1000.0  # accuracy curves start where every published series has been trained at least once
 COST_QUERIES = 10_000.0
+ACCOUNTS = 16  # for the mean of what cannot be reckoned
 
 
 @dataclass(frozen=True)
@@ -67,29 +69,46 @@ def curve_devices(scenario: Scenario) -> list[Device]:
 
 def accuracy_curves(result: Result) -> list[AccuracyCurve]:
     """Return, per trace with its own accuracies, time without puzzles and with them on two devices."""
-    scenario, service = result.scenario, result.service
-    policy = scenario.policy_object
-    every = policy.queries_per_puzzle or service.batch
+    scenario = result.scenario
+    priced = "price" in offers(scenario.policy_object)
     curves = []
     for name in traces_of(scenario):
         queries, accuracy = _series(scenario, name)
         if not len(queries):
             continue
-        total = np.array([int(queries[-1])])
-        ledger = ledger_for(total, every, policy.partial_puzzle, curve_for(scenario, name))
-        plain = queries * service.seconds_per_query
+        plain = queries * result.service.seconds_per_query
         curves.append(AccuracyCurve(name, None, plain, accuracy))
-        if not hasattr(policy, "price"):
-            continue  # what it asks depends on the time, and so on the device and on luck
-        try:
-            work = np.cumsum(np.where(ledger.due, price(cast(Policy, policy), ledger, service), 0.0))
-        except ValueError:
-            continue  # the trace is longer than anything the scenario asks: a policy need not know it
-        # Puzzles due up to each published row.
-        done = np.searchsorted(ledger.queries[0], queries, side="right")
-        hashes = np.append(0.0, work)[done]
-        curves += [AccuracyCurve(name, d.name, plain + hashes / d.rate_hz, accuracy) for d in curve_devices(scenario)]
+        for device in curve_devices(scenario):
+            try:
+                hashes = _expected(result, name, queries) if priced else _simulated(result, name, queries, device)
+            except ValueError:
+                break  # the trace is longer than anything the scenario asks: a policy need not know it
+            curves.append(AccuracyCurve(name, device.name, plain + hashes / device.rate_hz, accuracy))
     return curves
+
+
+def _expected(result: Result, trace: str, queries: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the work of the puzzles that are due up to so many queries, [R]."""
+    policy, service = cast(Policy, result.scenario.policy_object), result.service
+    every = policy.queries_per_puzzle or service.batch
+    curve = curve_for(result.scenario, trace)
+    ledger = ledger_for(np.array([int(queries[-1])]), every, policy.partial_puzzle, curve)
+    work = np.cumsum(np.where(ledger.due, price(policy, ledger, service), 0.0))
+    return np.append(0.0, work)[np.searchsorted(ledger.queries[0], queries, side="right")]
+
+
+def _simulated(result: Result, trace: str, queries: NDArray[np.float64], device: Device) -> NDArray[np.float64]:
+    """Return the mean work of some accounts that ask so many queries, [R]: a price by the clock depends on luck."""
+    chain = Chain.of(result.scenario, result.seed, "cpu", None)
+    every = result.scenario.policy_object.queries_per_puzzle or result.service.batch
+
+    def work(count: int) -> float:
+        spec = CampaignSpec.model_construct(trace=trace, queries=count, devices=[device.name], replicas=ACCOUNTS)
+        group = Group(f"curve/{trace}", "campaign", trace, (device,), spec, accounts=1, replicas=ACCOUNTS)
+        return float(chain.outcome(group).work.mean())
+
+    due = (int(count) // every * every for count in queries)
+    return np.array([work(count) if count else 0.0 for count in due])
 
 
 def _series(scenario: Scenario, name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
