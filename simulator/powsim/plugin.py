@@ -87,7 +87,7 @@ def build_policy(table: dict[str, Any], folder: Path) -> AnyPolicy:
         raise PluginMistake(
             (
                 "policy.name",
-                f"'{name}' needs a bool partial_puzzle and a method price or lowered: see powsim.Policy, powsim.LoweredPolicy",
+                f"'{name}' needs a bool partial_puzzle and a method price or lowered: see powsim.policy",
             )
         )
     built: AnyPolicy = policy
