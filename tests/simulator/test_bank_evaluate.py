@@ -22,7 +22,7 @@ from powsim.bank.scenarios import laundered
 from powsim.bank.users import Half
 from powsim.bank.verdict import AttackRow, Settings, Verdict, spread
 
-ASKED = Settings(users=200)
+ASKED = Settings(users=100)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_prices_follow_from_the_calibrating_half_alone(bank: Bank, verdict: Verd
         cost = costs(bank, run.pool)
         rng = np.random.default_rng([ASKED.seed, run.seed, 0])
         half = Half(run.pool, False)
-        users = cost[half.draw(half.mixes(200, rng), 1024, rng)]
+        users = cost[half.draw(half.mixes(100, rng), 1024, rng)]
         for kind in MAPPINGS:
             mapping = calibrate(kind, users, 32, mean(cost[~run.pool.user].tolist()))
             assert (mapping.ratios(users)[:, -1] > 2).mean() <= 0.05
@@ -172,7 +172,8 @@ def test_accounts(bank: Bank, verdict: Verdict) -> None:
     assert found["cumulative", 1].median > 100
     assert found["cumulative", 16].median < 4
     assert found["batch", 16].median == pytest.approx(found["batch", 1].median, rel=0.1)
-    assert found["cumulative", 1] == row(verdict, "copycat", 2048).prices["cumulative"].ratio
+    whole = row(verdict, "copycat", 2048).prices["cumulative"].ratio
+    assert found["cumulative", 1].median == pytest.approx(whole.median)
 
 
 def test_laundering_hides_strange_queries_among_the_cheapest() -> None:
