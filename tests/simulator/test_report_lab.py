@@ -38,7 +38,7 @@ MINED = (Mined("copycat", "batch", 32, 1.2e6, 1_300_000, 9e5, 1.6e6, 0.61, 0.66)
 
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    return made_bank(3, originals=60, copies=5)
+    return made_bank(3, originals=60, copies=5, teachers=12, agreement=AGREEMENT | {"noise": 0.1})
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def page(verdict: Verdict, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def blind() -> Verdict:
-    return evaluate(made_bank(2, originals=40, agreement={"standard": 0.3, "copycat": 0.3}), ASKED)
+    return evaluate(made_bank(2, originals=40, teachers=12, agreement={"standard": 0.3, "copycat": 0.3}), ASKED)
 
 
 def printed(verdict: Verdict, brief: bool = False, colours: bool = False, width: int = 80) -> str:
