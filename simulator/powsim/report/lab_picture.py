@@ -27,6 +27,7 @@ from powsim.report.palette import colour
 
 PALE = "#c9c9c9"
 RED = "#B00020"
+OTHERS = "other attacks"
 
 
 def write_lab_png(path: Path, verdict: Verdict) -> Path:
@@ -47,8 +48,8 @@ def _write(path: Path, verdict: Verdict) -> Path:
     for panel, kind in zip(above, BOTH, strict=True):
         _accuracy(panel, verdict, kind)
     above[0].set_ylabel("accuracy of the stolen model, %")
-    handles, labels = above[1].get_legend_handles_labels()
-    rows[0].legend(handles, labels, loc="outside right upper", fontsize=9)
+    keys = sorted(zip(*above[1].get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == OTHERS)
+    rows[0].legend(*zip(*keys, strict=True) if keys else ([], []), loc="outside right upper", fontsize=9)
     warned = f"\n{'; '.join(verdict.health.warnings)}" if verdict.health.warnings else ""
     rows[0].supxlabel(f"{_wrapped(health_line(verdict))}{warned}", fontsize=9, color="black" if healthy else RED)
     for panel, kind in zip(below[0], BOTH, strict=False):
@@ -84,7 +85,7 @@ def _accuracy(panel: Any, verdict: Verdict, kind: str) -> None:
             own = colours.get(line.name)
             label = line.name if own and style == "-" else None
             if not own and style == "-" and not pale:
-                label, pale = "other attacks", True
+                label, pale = OTHERS, True
             weight, order = (1.8, 3) if own else (0.9, 1)
             mark = "o" if style == "-" else None
             panel.plot(
@@ -128,7 +129,7 @@ def _honest(panel: Any, verdict: Verdict, kind: str) -> None:
     count = f"{verdict.settings.horizon_queries:,} queries"
     panel.set_title(titled(verdict, f"Honest users, {count}\n{PANELS[kind]}"), fontsize=10)
     if panel.lines[:-1]:
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, framealpha=0.6)
 
 
 def _accounts(panel: Any, verdict: Verdict) -> None:
