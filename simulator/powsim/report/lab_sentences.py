@@ -56,8 +56,8 @@ def lab_findings(verdict: Verdict) -> list[str]:
         cumulative, batch = row.prices["cumulative"], row.prices["batch"]
         ceiling = batch.at_ceiling.median >= MARKED
         said.append(
-            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's{_together(row)}. The mapping "
-            f"makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running total and "
+            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's"
+            f"{_together(row)}. The mapping makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running total and "
             f"{_range(batch.ratio)} with batches{', where most puzzles cost the ceiling' if ceiling else ''}. "
             f"{EXPONENT}."
         )
