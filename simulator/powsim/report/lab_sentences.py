@@ -56,10 +56,10 @@ def lab_findings(verdict: Verdict) -> list[str]:
         cumulative, batch = row.prices["cumulative"], row.prices["batch"]
         ceiling = batch.at_ceiling.median >= MARKED
         said.append(
-            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's"
-            f"{_together(row)}. The mapping makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running total and "
-            f"{_range(batch.ratio)} with batches{', where most puzzles cost the ceiling' if ceiling else ''}. "
-            f"{EXPONENT}."
+            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's{_together(row)}. "
+            f"The mapping makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running "
+            f"total and {_range(batch.ratio)} with batches"
+            f"{', where most puzzles cost the ceiling' if ceiling else ''}. {EXPONENT}."
         )
     single = [
         one for one in verdict.granularity if (one.attack, one.mapping, one.queries_per_puzzle) == (outside, "batch", 1)
