@@ -144,7 +144,7 @@ def disagreement(student: torch.Tensor, victim: torch.Tensor) -> torch.Tensor:
 
 def unit_directions(like: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Return a direction of length 1 for each image, uniform on the sphere."""
-    normal = torch.randn(like.shape, generator=random, device=like.device)
+    normal = torch.randn(like.shape, generator=random, dtype=like.dtype, device=like.device)
     return F.normalize(normal.flatten(1), dim=1).reshape(like.shape)
 
 
