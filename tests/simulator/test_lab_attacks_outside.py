@@ -12,6 +12,7 @@ from attacking import CLASSES, SHAPE, LinearStudent, answered, arm, images, view
 from powsim.lab.attacks import ATTACKS
 from powsim.lab.attacks.datafree import (
     DIFFERENCE,
+    NOISE,
     DataFree,
     disagreement,
     forward_difference,
@@ -165,6 +166,22 @@ def test_jacobian_grows_by_what_is_asked_and_moves_nothing_twice_with_one_studen
     assert len({x.tobytes() for x in asked}) == len(asked)
 
 
+def test_jacobian_moves_everything_anew_by_a_new_student() -> None:
+    attack = ATTACKS["jacobian"](view(0))
+    seeds = attack.propose(64)
+    attack.observe(seeds, answered(seeds, "hard"))
+    for number, have in ((1, 64), (2, 128)):
+        student = Bent(LinearStudent.random(number, 0.2).weight)
+        attack.student_updated(student)
+        base = attack.training_set()[0]
+        moved = attack.propose(500)
+        assert len(moved) == have
+        far = np.abs(moved[:, None] - base[None]).max(axis=(2, 3, 4))
+        assert len(set(far.argmin(axis=1))) > 0.9 * have  # each from its own
+        assert far.min() > 0.05
+        attack.observe(moved, answered(moved, "hard"))
+
+
 def test_jacobian_tr_moves_towards_a_random_other_class() -> None:
     attack, student = ATTACKS["jacobian-tr"](view(0)), Bent(LinearStudent.random(5, 0.2).weight)
     seeds = attack.propose(64)
@@ -315,7 +332,7 @@ def test_datafree_climbs_the_disagreement_and_then_closes_it() -> None:
 
 def test_datafree_moves_the_generator_against_the_student() -> None:
     attack = DataFree(view(0))
-    noise = torch.randn(256, 64, generator=torch.Generator().manual_seed(9))
+    noise = torch.randn(256, NOISE, generator=torch.Generator().manual_seed(9))
 
     def wrong() -> float:
         with torch.no_grad():
@@ -323,6 +340,7 @@ def test_datafree_moves_the_generator_against_the_student() -> None:
             victim = recovered_logits(torch.from_numpy(answered(x, "soft")))
             return float(disagreement(attack._net(torch.from_numpy(x)), victim).mean())
 
+    attack._maker_adam.param_groups[0]["lr"] = 2e-3  # so that 60 steps are enough
     start = wrong()
     for _ in range(60):  # generator steps alone: the student stands still
         x = attack.propose(128)
@@ -343,7 +361,7 @@ def test_datafree_asks_the_same_images_moved_by_a_thousandth() -> None:
 def test_the_generators_last_layer_keeps_images_varied() -> None:
     for shape in ((1, 16, 16), (1, 28, 28), (3, 32, 32), (1, 9, 13)):
         net = image_generator(shape, torch.Generator().manual_seed(0))
-        z = net(100 * torch.randn(64, 64, generator=torch.Generator().manual_seed(1)))
+        z = net(100 * torch.randn(64, NOISE, generator=torch.Generator().manual_seed(1)))
         assert z.shape == (64, *shape)
         torch.testing.assert_close(z.std(dim=(0, 2, 3)), torch.ones(shape[0]), rtol=0.01, atol=0.01)
         assert not list(net[-1].parameters())
