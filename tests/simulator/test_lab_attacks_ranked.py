@@ -83,6 +83,14 @@ def test_k_centre_takes_the_farthest_from_all_before() -> None:
     assert not np.array_equal(other.propose(15), got)
 
 
+def test_k_centre_asks_equal_images_once_each() -> None:
+    attack = ATTACKS["k-centre"](view(0, pool=np.repeat(images(1, 10), 2, axis=0)))
+    attack.student_updated(LinearStudent.random(4))
+    asked = [x.tobytes() for x in attack.propose(30)]
+    assert len(asked) == 20
+    assert all(asked.count(x) == 2 for x in asked)
+
+
 def test_k_centre_covers_the_pool_better_than_chance() -> None:
     student, pool = LinearStudent.random(4, 0.3), images(1000, 200)
     attack = ATTACKS["k-centre"](view(0))
