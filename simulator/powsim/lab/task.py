@@ -37,9 +37,8 @@ class Task:
     test: Split
     outside: Callable[[int, np.random.Generator], Images]  # n out-of-distribution images
     outside_source: str  # in words
-    outside_arms: Callable[[int, int, np.random.Generator], Images] | None = (
-        None  # (arm, n, rng), for adaptive Knockoff
-    )
+    # (arm, n, rng): images of one kind, for adaptive Knockoff
+    outside_arms: Callable[[int, int, np.random.Generator], Images] | None = None
     arms: int = 0
     teachers: int = 25
     sigma_share: float = 0.04  # sigma = sigma_share * teachers

@@ -36,6 +36,7 @@ class View:
     rng: np.random.Generator
     oracle: Callable[[Images], NDArray[np.float64]] | None = None  # exact cost of queries; only for `needs_oracle`
     settings: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"  # torch's name of where students are, and where attacks compute
 
 
 class Attack(Protocol):
@@ -51,7 +52,10 @@ class Attack(Protocol):
     def __init__(self, view: View) -> None: ...
 
     def propose(self, n: int) -> Images:
-        """Return the next n queries (fewer only where its data is used up)."""
+        """Return the next queries, at most n. Fewer are not the end: an attack may need answers, or a student, first.
+
+        None at all: its data is used up, or it waits for `student_updated`. Every proposal is answered before the next.
+        """
 
     def observe(self, x: Images, answers: Answers) -> None:
         """Take the victim's answers to the queries just proposed, in order."""
@@ -61,3 +65,6 @@ class Attack(Protocol):
 
     def student_updated(self, student: Student) -> None:
         """Take the student as it is after a fit: attacks that need one re-rank or move here."""
+
+    def own_student(self) -> Student | None:
+        """Return the student that the attack trained by itself; None: fit one on `training_set()`."""
