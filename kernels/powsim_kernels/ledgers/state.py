@@ -17,7 +17,7 @@ from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS
 from powsim_kernels.realmath.cpu import log2, of_bits
 from powsim_kernels.wide import WIDTH, pointer
 
-LANES = 64
+LANES = 128
 ROWS = 28
 ORDERS = 16
 WORDS = 64  # of the bank's draws, held per lane
