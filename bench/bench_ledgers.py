@@ -3,6 +3,11 @@
 Times are CPU seconds of this process, interleaved, medians; `times_X` is X's time per query over ours. The scenario has
 a puzzle, a price, a draw and a step of the queue for every query: the most work a query can be. NumPy works twice: on
 chunks that fit the second-level cache (`times_numpy`), and on whole arrays (`times_numpy_whole`).
+
+Ten million identities and more run where rounds are not cut to one. A hundred million of a hundred queries take some
+minutes on two cores:
+
+    POWSIM_BENCH_IDENTITIES=100_000_000 pytest bench/bench_ledgers.py --benchmark-enable -k identities
 """
 
 from __future__ import annotations
@@ -14,7 +19,8 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -245,26 +251,101 @@ def test_as_published(benchmark: Any, note: Any, rounds: int) -> None:
     note("queries/s", totals.count("queries"), "no goal was set")
 
 
+def asking(queries: int) -> LedgerPlan:
+    """Return BUSY with another number of queries for every caller."""
+    return replace(BUSY, who=replace(WHO, median=float(queries), maximum=queries))
+
+
+SIZES = [(1_000, 100), (10_000, 100), (100_000, 100), (1_000_000, 100), (10_000_000, 100), (100_000_000, 1)]
+ASKED_SIZE = os.environ.get("POWSIM_BENCH_IDENTITIES")
+MOST_IN_PASSING = 1_000_000
+"""Identities of the largest run where every benchmark runs once, to see that it works."""
+
+
 @pytest.mark.benchmark(group="ledgers: identities")
-@pytest.mark.parametrize("identities", [1_000, 10_000, 100_000, 1_000_000])
-def test_scaling(benchmark: Any, note: Any, identities: int) -> None:
-    kernel(BUSY, 64)
-    took = cpu_s(lambda: kernel(BUSY, identities)) / identities / QUERIES
+@pytest.mark.parametrize(("identities", "queries"), [(int(ASKED_SIZE), QUERIES)] if ASKED_SIZE else SIZES)
+def test_identities(benchmark: Any, note: Any, rounds: int, identities: int, queries: int) -> None:
+    if identities > MOST_IN_PASSING and (benchmark.disabled or rounds == 1):
+        pytest.skip(f"{identities:,} identities take minutes: run with --benchmark-enable and two rounds or more")
+    plan = asking(queries)
+    kernel(plan, 64)
+    began = time.process_time()
+    benchmark.pedantic(kernel, (plan, identities, 2), rounds=1)
+    took = (time.process_time() - began) / identities
+    benchmark.extra_info.update(cpu_ns_per_query=1e9 * took / queries, cpu_ns_per_identity=1e9 * took)
+    note("queries/s", identities * queries, "the same time per query at every size from 10,000 on, two threads")
+
+
+@pytest.mark.benchmark(group="ledgers: queries per identity")
+@pytest.mark.parametrize("queries", [1, 10, 100, 1_000, 10_000, 100_000])
+def test_queries(benchmark: Any, note: Any, rounds: int, queries: int) -> None:
+    plan, identities = asking(queries), max(4_000_000 // queries, 64) if queries > 1 else 400_000
+    kernel(plan, 64)
+    took = medians(rounds, ours=(lambda: kernel(plan, identities), identities * queries))["ours"]
     benchmark.extra_info.update(cpu_ns_per_query=1e9 * took)
-    benchmark.pedantic(kernel, (BUSY, identities), rounds=1)
-    note("queries/s", identities * QUERIES, "the same time per query at every size")
+    benchmark.pedantic(kernel, (plan, identities), rounds=1)
+    note(
+        "queries/s",
+        identities * queries,
+        "the same time per query from 1,000 on; an identity costs some 12 queries",
+    )
+
+
+class Process:
+    """A process of its own that simulates BUSY whenever it is told to."""
+
+    def __init__(self) -> None:
+        code = (
+            "import sys, bench_ledgers as b; b.kernel(b.BUSY, 64); print(flush=True)\n"
+            "for line in sys.stdin: b.kernel(b.BUSY, int(line)); print(flush=True)"
+        )
+        here = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # pytest finds this file, a new process does not
+        pipe = subprocess.PIPE
+        self.child = subprocess.Popen([sys.executable, "-c", code], stdin=pipe, stdout=pipe, text=True, env=here)
+        self.wait()
+
+    def begin(self, identities: int) -> None:
+        assert self.child.stdin is not None
+        print(identities, file=self.child.stdin, flush=True)
+
+    def wait(self) -> None:
+        assert self.child.stdout is not None
+        assert self.child.stdout.readline()
+
+    def end(self) -> None:
+        self.child.communicate()
+
+
+def in_processes(processes: Sequence[Process], identities: int) -> None:
+    """Share identities among processes, and wait for all."""
+    for process in processes:
+        process.begin(identities // len(processes))
+    for process in processes:
+        process.wait()
 
 
 @pytest.mark.benchmark(group="ledgers: two threads")
 def test_two_threads(benchmark: Any, note: Any, rounds: int) -> None:
+    """Two processes share nothing but the machine: what they fall short of 2x by is not the kernel's."""
     identities = 400_000
-    one, two = [], []
+    processes = [Process(), Process()]
+    ways: dict[str, Callable[[], Any]] = {
+        "one": lambda: kernel(BUSY, identities),
+        "threads": lambda: kernel(BUSY, identities, 2),
+        "one_process": lambda: in_processes(processes[:1], identities),
+        "processes": lambda: in_processes(processes, identities),
+    }
+    walls: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
-        for threads, walls in ((1, one), (2, two)):
+        for name, work in ways.items():
             began = time.perf_counter()
-            kernel(BUSY, identities, threads)
-            walls.append(time.perf_counter() - began)
-    benchmark.extra_info.update(two_threads=statistics.median(one) / statistics.median(two))
+            work()
+            walls[name].append(time.perf_counter() - began)
+    for process in processes:
+        process.end()
+    took = {name: statistics.median(times) for name, times in walls.items()}
+    threads, apart = took["one"] / took["threads"], took["one_process"] / took["processes"]
+    benchmark.extra_info.update(two_threads=threads, two_processes=apart, share_of_processes=threads / apart)
     benchmark.pedantic(kernel, (BUSY, identities, 2), rounds=1)
     note("queries/s", identities * QUERIES, "at least 1.9x one thread, by the wall, on two idle cores")
 

@@ -69,6 +69,8 @@ SHOWN = (
     "times_numpy_whole",
     "times_replay",
     "two_threads",
+    "two_processes",
+    "share_of_processes",
     "cpu_ns_per_query",
     "cpu_ns_per_identity",
     "peak_mb",

@@ -103,6 +103,7 @@ def test_a_check_writes_one_file_that_answers_the_checklist(
     assert [row["name"] for row in found["ledgers"]["rows"]] == list(ledgers.CASES)
     for row in found["ledgers"]["rows"]:
         assert row["queries_per_s"] == pytest.approx(row["queries"] / row["seconds"])
+        assert row["times_cpu"] == pytest.approx(row["queries_per_s"] / row["cpu_queries_per_s"])
     assert "wrote" in capsys.readouterr().out
 
 

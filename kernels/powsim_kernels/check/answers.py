@@ -62,8 +62,16 @@ def answers(found: dict[str, Any]) -> dict[str, object]:
         for row in found["ledgers"]["rows"]:
             result[f"10 ledgers, {row['name']}"] = (
                 f"{row['queries_per_s']:.3g} queries/s, {row['puzzles_per_s']:.3g} puzzles/s"
+                + _beside_cpu(row["times_cpu"], found["ledgers"])
             )
     return result
+
+
+def _beside_cpu(times: float | None, section: dict[str, Any]) -> str:
+    """Return the ratio to the CPU twin in words."""
+    if times is None:
+        return f"; not compared with the CPU: {section['cpu']}"
+    return f", {times:.3g}x the {section['cpu_threads']} CPUs of this machine"
 
 
 def all_right(found: dict[str, Any]) -> bool:

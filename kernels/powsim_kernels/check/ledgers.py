@@ -1,14 +1,17 @@
-"""The ledgers kernel on one device: the reference's bits, and queries per second."""
+"""The ledgers kernel on one device: the reference's bits, and queries per second beside all of this machine's CPUs."""
 
 from __future__ import annotations
 
 import importlib
+import time
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from powsim_kernels.backend import why_not
 from powsim_kernels.ledgers import Bank, Clock, Curve, Devices, LedgerPlan, LedgerRows, Price, Users, simulate_ledgers
+from powsim_kernels.threads import thread_count
 
 MACHINES = Devices(
     np.array([0.5, 0.3, 0.2]),
@@ -61,5 +64,21 @@ def ledgers(device: Any, effort: Any) -> dict[str, object]:
             )
             counts = {count: totals.count(count) for count in ("identities", "queries", "puzzles")}
             rates = {f"{count}_per_s": number / seconds for count, number in counts.items()}
-            rows.append({"name": case, "seconds": seconds, **counts, **rates})
-    return {"wrong": wrong, "rows": rows}
+            cpu = _cpu_queries_per_s(plan, max(effort.identities >> 3, MOST_CHECKED), effort.repeats)
+            times = None if cpu is None else rates["queries_per_s"] / cpu
+            beside = {"cpu_queries_per_s": cpu, "times_cpu": times}
+            rows.append({"name": case, "seconds": seconds, **counts, **rates, **beside})
+    return {"wrong": wrong, "rows": rows, "cpu_threads": thread_count(None), "cpu": why_not("cpu") or "numba"}
+
+
+def _cpu_queries_per_s(plan: LedgerPlan, identities: int, repeats: int) -> float | None:
+    """Return the CPU twin's best rate on every CPU of this process; None where it cannot run."""
+    if why_not("cpu") is not None:
+        return None
+    simulate_ledgers(plan, 0, MOST_CHECKED, backend="cpu")  # which compiles
+    walls = []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        totals = simulate_ledgers(plan, 0, identities, backend="cpu").totals
+        walls.append(time.perf_counter() - began)
+    return totals.count("queries") / min(walls)

@@ -6,10 +6,9 @@ import numpy as np
 
 from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers import layout
-from powsim_kernels.pate.vector import of_bits
 from powsim_kernels.philox.cpu import LOW
 from powsim_kernels.philox.cpu import unrolled as block
-from powsim_kernels.realmath.cpu import choose, exp, nearest, normal_quantile
+from powsim_kernels.realmath.cpu import choose, exp, fma, nearest, normal_quantile, of_bits
 
 WINDOW = 4096
 """Identities drawn, simulated and counted together by one thread; their arrays fit its second-level cache."""
@@ -30,18 +29,20 @@ KEY, ACCOUNTS, SHARE_QUERIES, SHARE_REST, SPREAD, DEVICES, AT_DEVICES = (
     for name in ("key", "accounts", "share_queries", "share_rest", "spread", "devices", "at_devices")
 )
 COLUMNS = len(layout.DEVICE_COLUMNS)
-TWO_52_BITS, TWO_52 = 0x4330000000000000, 2.0**52
+TWO_52_BITS, TWO_73_BITS, TWO_52 = np.uint64(0x4330000000000000), np.uint64(0x4480000000000000), 2.0**52
 STREAMS = layout.VOLUME, layout.DEVICE, layout.RATE, layout.SHIFT, layout.DRIFT, layout.START
 S_VOLUME, S_DEVICE, S_RATE, S_SHIFT, S_DRIFT, S_START = (np.uint64(stream) for stream in STREAMS)
-NONE, ELEVEN, ONE = np.uint64(0), np.uint64(11), np.uint64(1)
+NONE, ELEVEN = np.uint64(0), np.uint64(11)
 
 
 @helper
 def uniform_of(low, high):  # type: ignore[no-untyped-def]
-    """Return the number in (0, 1] of two words; every step is exact, and none needs a conversion of 64-bit integers."""
-    upper = of_bits(np.int64(high) | TWO_52_BITS) - TWO_52
-    lower = of_bits(np.int64((low >> ELEVEN) + ONE) | TWO_52_BITS) - TWO_52
-    return upper * 2.0**-32 + lower * 2.0**-53
+    """Return the number in (0, 1] of the lower halves of two words (uint64, or lanes of them).
+
+    Words go where the mantissas of 2^73 and 2^52 end; every step is exact, and none converts 64-bit integers.
+    """
+    upper = of_bits((high & LOW) | TWO_73_BITS) - (2.0**73 + TWO_52)
+    return fma(upper + of_bits(((low & LOW) >> ELEVEN) | TWO_52_BITS), 2.0**-53, 2.0**-53)
 
 
 @stage

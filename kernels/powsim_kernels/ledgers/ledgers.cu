@@ -1,7 +1,8 @@
 // Whole identities on a GPU, one per thread, as ledgers/reference.py says: every operation of it, in its order.
 //
 // v1 one thread an identity, its state in registers; rows go to memory once, and two small kernels add them up. Threads
-// of a warp take different numbers of puzzles: neighbours wait for the longest.
+// of a warp take different numbers of puzzles: neighbours wait for the longest. v2 both draws of a block of random words
+// are used. Instructions a puzzle, counted in sm_90 code of a plan like the bench's: some 420, 140 of them on doubles.
 // N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
 #define LOW32 0xffffffffull
 
@@ -182,7 +183,7 @@ extern "C" __global__ void __launch_bounds__(128) simulate(
   const unsigned long long key = integers[I_KEY];
   Spending spending = {};
   double cost = 0.0, forgotten_cost = 0.0, forgotten_queries = 0.0, issued_s = 0.0, finish_s = 0.0, expected = 0.0;
-  unsigned long long puzzles = 0, hashes = 0, steps = 0, index = 0;
+  unsigned long long puzzles = 0, hashes = 0, steps = 0, index = 0, drawn = ~0ull;  // drawn: the block in `words`
   Words words = {};
   for (double number = 0.0, n = 0.0; n < queries; number += 1.0) {
     const double before = number * every, end = (number + 1.0) * every;
@@ -210,11 +211,14 @@ extern "C" __global__ void __launch_bounds__(128) simulate(
     const double chance = rint(0x1p64 / (each > 1.0 ? each : 1.0)) * 0x1p-64;
     const double slope = chance > 0.0 ? real_log1m(chance) : -INFINITE;
     unsigned long long now = 0;
-    // Odd numbers of sub-puzzles leave half a block to the next puzzle, asked for or not.
+    // Two draws of a block: the second may be the next puzzle's.
     for (unsigned piece = 0; piece < pieces; piece++, index++) {
       if (!due) continue;
       const unsigned odd = (unsigned)index & 1;
-      if (!odd || piece == 0) words = philox((unsigned)(index >> 1), S_TRIES, who.identity, who.replica, key);
+      if (drawn != index >> 1) {
+        drawn = index >> 1;
+        words = philox((unsigned)drawn, S_TRIES, who.identity, who.replica, key);
+      }
       const double u = odd ? uniform_of(words.w[2], words.w[3]) : uniform_of(words.w[0], words.w[1]);
       const unsigned long long tries = (unsigned long long)floor(real_log(u) / slope) + 1;
       hashes += tries;

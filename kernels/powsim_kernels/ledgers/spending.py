@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from powsim_kernels.jit import stage
+from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers.state import (
-    ASKED,
     AT_BANK,
     AT_SURCHARGE,
     BANK_BLOCK,
@@ -16,6 +15,7 @@ from powsim_kernels.ledgers.state import (
     COST_STREAM,
     DRAWN,
     DRIFT,
+    EVERY,
     GREATEST_COST,
     IDENTITY,
     INFINITE,
@@ -27,6 +27,8 @@ from powsim_kernels.ledgers.state import (
     PER_DRIFT_UNIT,
     PERIOD,
     PLACE,
+    POINT,
+    QUERIES,
     RECORDED,
     RECORDINGS,
     REPLICA,
@@ -36,46 +38,49 @@ from powsim_kernels.ledgers.state import (
     SPENT,
     SPREAD,
     WORDS,
-    N,
     X,
     Y,
+    place_of,
     segment,
 )
 from powsim_kernels.philox.cpu import HALF, LOW
 from powsim_kernels.philox.cpu import unrolled as block
 from powsim_kernels.realmath.cpu import choose
+from powsim_kernels.wide import WIDTH, any_of, load
 
 
 @stage
-def curve_costs(live, count, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
-    """Set every lane's cost by the curve."""
-    beyond = 0
-    for i in range(count):
-        beyond += choose(f[N + i] >= f[NEXT + i], 1, 0)
-    if beyond:
-        for i in range(live):
-            if f[N + i] >= f[NEXT + i]:
-                row = np.int64(g[SEGMENT + i])
-                while f[N + i] >= f[NEXT + i]:
-                    row += 1
-                    segment(i, row, integers, table, f, g)
+def _go_along(i, half, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
+    """Let lanes from i on read the curve where their next puzzle ends."""
+    for lane in range(i, i + WIDTH):
+        n = min((f[POINT + lane] + half + 1.0) * numbers[EVERY], f[QUERIES + lane])
+        row = np.int64(g[SEGMENT + lane])
+        while n >= f[NEXT + lane]:
+            row += 1
+            segment(lane, row, integers, table, f, g)
+
+
+@helper
+def curve_costs(i, half, n, numbers, integers, table, f, g):  # type: ignore[no-untyped-def]
+    """Return what n queries of lanes from i on cost by the curve."""
+    if any_of(n >= load(f, NEXT + i)):
+        _go_along(i, half, numbers, integers, table, f, g)
+    cost = load(f, SLOPE + i) * (n - load(f, X + i)) + load(f, Y + i)
     if integers[SPREAD]:
         least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
-        for i in range(count):
-            n = f[N + i]
-            cost = (f[SLOPE + i] * (n - f[X + i]) + f[Y + i]) * (f[SHIFT + i] + f[DRIFT + i] * (n * PER_DRIFT_UNIT))
-            cost = choose(cost > least * n, cost, least * n)
-            cost = choose(cost < greatest * n, cost, greatest * n)
-            f[SPENT + i] = choose(cost > f[COST + i], cost, f[COST + i])
-    else:
-        for i in range(count):
-            f[SPENT + i] = f[SLOPE + i] * (f[N + i] - f[X + i]) + f[Y + i]
+        cost = cost * (load(f, SHIFT + i) + load(f, DRIFT + i) * (n * PER_DRIFT_UNIT))
+        cost = choose(cost > least * n, cost, least * n)
+        cost = choose(cost < greatest * n, cost, greatest * n)
+        before = load(f, COST + i)
+        cost = choose(cost > before, cost, before)
+    return cost
 
 
 @stage
 def _fill(lane, number, key, g, words):  # type: ignore[no-untyped-def]
     """Draw the words of a lane's next 64 blocks of queries."""
-    who, which, first = g[IDENTITY + lane], g[REPLICA + lane], np.uint64(number) // np.uint64(4)
+    place = place_of(lane)
+    who, which, first = g[IDENTITY + place], g[REPLICA + place], np.uint64(number) // np.uint64(4)
     for i in range(WORDS // 4):
         w0, w1, w2, w3 = block((first + np.uint64(i)) & LOW, COST_STREAM, who & LOW, which & LOW, key)
         at = lane * WORDS + i
@@ -83,17 +88,19 @@ def _fill(lane, number, key, g, words):  # type: ignore[no-untyped-def]
 
 
 @stage
-def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
-    """Add the costs of every lane's queries, one by one, a stretch of one recording at a time."""
+def bank_costs(count, half, numbers, integers, table, f, g, sums, words):  # type: ignore[no-untyped-def]
+    """Set what every lane has spent: its queries' costs one by one, a stretch of one recording at a time."""
     orders, at = np.int64(integers[BANK_ORDERS]), np.int64(integers[AT_BANK])
     recordings, recorded = integers[RECORDINGS], np.int64(integers[RECORDED])
     block_queries, period = np.int64(integers[BANK_BLOCK]), np.int64(integers[PERIOD])
     extra, spread = np.int64(integers[AT_SURCHARGE]), integers[SPREAD]
     plain = not orders and not spread
     least, greatest = numbers[LEAST_COST], numbers[GREATEST_COST]
-    for i in range(count):
-        n, asked = np.int64(f[N + i]), np.int64(f[ASKED + i])
-        total, query = f[COST + i], n - asked
+    for lane in range(count):
+        i = place_of(lane)
+        before = (f[POINT + i] + half) * numbers[EVERY]
+        n = np.int64(min(before + numbers[EVERY], f[QUERIES + i]))
+        total, query = f[COST + i], np.int64(before)
         drawn, left, begin, place = (
             np.int64(g[DRAWN + i]),
             np.int64(g[LEFT + i]),
@@ -104,8 +111,8 @@ def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ign
             if left == 0:
                 word = drawn & (WORDS - 1)
                 if word == 0:
-                    _fill(i, drawn, integers[KEY], g, words)
-                begin = np.int64((words[i * WORDS + (word & 3) * 16 + (word >> 2)] * recordings) >> HALF) * recorded
+                    _fill(lane, drawn, integers[KEY], g, words)
+                begin = np.int64((words[lane * WORDS + (word & 3) * 16 + (word >> 2)] * recordings) >> HALF) * recorded
                 drawn, left = drawn + 1, block_queries
             many = min(n - query, left, recorded - place)
             for chosen in range(begin + place, begin + place + many):
@@ -119,7 +126,7 @@ def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ign
                     factor = choose(factor > 0.0, factor, 0.0)
                 if orders:
                     for order in range(orders):
-                        sums[i * ORDERS + order] += table[at + chosen * orders + order] * factor
+                        sums[lane * ORDERS + order] += table[at + chosen * orders + order] * factor
                 else:
                     cost = table[at + chosen] * factor
                     cost = choose(cost > least, cost, least)
@@ -135,7 +142,7 @@ def bank_costs(count, numbers, integers, table, f, g, sums, words):  # type: ign
         if orders:
             total = INFINITE
             for order in range(orders):
-                eps = sums[i * ORDERS + order] + table[extra + order]
+                eps = sums[lane * ORDERS + order] + table[extra + order]
                 total = choose(eps < total, eps, total)
             total = choose(total > 0.0, total, 0.0)
         f[SPENT + i] = total

@@ -1,6 +1,7 @@
 """Lanes: what each carries of its identity, and how identities enter, move and leave. Two puzzles are a step.
 
-Lanes live in one array of floats and one of integers at constant offsets: LLVM need not ask whether rows overlap.
+Lanes live in one array of floats and one of integers, WIDTH of them after each other with all that they carry: a lane
+has one place in both, and rows are at constant distances from it.
 """
 
 from __future__ import annotations
@@ -13,28 +14,25 @@ from powsim_kernels.jit import helper, stage
 from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.identities import TWO_52, TWO_52_BITS
-from powsim_kernels.pate.vector import of_bits
-from powsim_kernels.realmath.cpu import choose, log2
+from powsim_kernels.realmath.cpu import log2, of_bits
+from powsim_kernels.wide import WIDTH, pointer
 
-LANES = 64
+LANES = 128
+ROWS = 28
 ORDERS = 16
 WORDS = 64  # of the bank's draws, held per lane
 
-# What a lane carries while its identity lives ...
+# What a lane carries while its identity lives.
 (QUERIES, POINTS, RATE, SHIFT, DRIFT, START_S, REST_BITS, POINT, COST, WORK, PUZZLES, FINISH_S, LATER_S) = (
-    i * LANES for i in range(13)
+    i * WIDTH for i in range(13)
 )
-NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * LANES for i in range(13, 20))
+NEXT, X, Y, SLOPE, FORGOTTEN_COST, FORGOTTEN_QUERIES, ISSUED_S = (i * WIDTH for i in range(13, 20))
 CARRIED = 20
 # ... and what a puzzle needs.
-N, ASKED, BEGINS_S, EXCESS, BITS, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT, CHANCE, LN_N, LN_F, LN_S = (
-    i * LANES for i in range(20, 35)
-)
-FLOATS = 35 * LANES
-IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT, DRAWN, LEFT, BEGIN, PLACE = (i * LANES for i in range(11))
+ASKED, BEGINS_S, NOW, LN_REST, LN_U, LN_V, ADDED, SPENT = (i * WIDTH for i in range(20, 28))
+IDENTITY, REPLICA, HASHES, STEPS, PAIR, ROW, SEGMENT, DRAWN, LEFT, BEGIN, PLACE, TRIED = (i * WIDTH for i in range(12))
 CARRIED_INTEGERS = 11
-TRIED, LATEST, W0, W1, W2, W3 = (i * LANES for i in range(11, 17))
-INTEGERS = 17 * LANES
+SIZE = ROWS * LANES
 
 _NUMBERS = dict(zip(layout.NUMBERS, range(len(layout.NUMBERS)), strict=True))
 BASE_BITS, PRICE_SLOPE, EXPECTED_SLOPE, EXPECTED_INTERCEPT, LEAST_BITS, MOST_BITS, EVERY, EVERY_BITS = (
@@ -65,15 +63,23 @@ AT_CURVE, AT_BANK, AT_SURCHARGE, AT_EDGES, AT_BITS, AT_LOADS = (
 CURVE_COLUMNS = len(layout.CURVE_COLUMNS)
 PER_DRIFT_UNIT, FEWEST_BITS = layout.PER_DRIFT_UNIT, layout.FEWEST_BITS
 TRIES, COST_STREAM = np.uint64(layout.TRIES), np.uint64(layout.COST)
-NONE, ONE, THREE = np.uint64(0), np.uint64(1), np.uint64(3)
+NONE, ONE = np.uint64(0), np.uint64(1)
 INFINITE, TWO_32 = math.inf, 2.0**32
 SHORT_BITS = 46.0
 """Up to this difficulty draws, 36.74 times the work at most, stay below 2^52."""
 
 
+@helper
+def place_of(lane):  # type: ignore[no-untyped-def]
+    """Return where the rows of a lane begin."""
+    return lane // WIDTH * (ROWS * WIDTH) + lane % WIDTH
+
+
 @stage
-def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
+def enter(number, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[no-untyped-def]
     """Put identity `i` of the window into a lane."""
+    lane, numbers, integers, f, g = place_of(number), pointer(numbers), pointer(integers), pointer(f), pointer(g)
+    a, b, sums, table = pointer(a), pointer(b), pointer(sums), pointer(table)
     f[QUERIES + lane], f[RATE + lane] = a[window.QUERIES + i], a[window.RATE + i]
     f[SHIFT + lane], f[DRIFT + lane], f[START_S + lane] = (
         a[window.SHIFT + i],
@@ -83,7 +89,8 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
     every = numbers[EVERY]
     points = np.ceil(f[QUERIES + lane] / every)
     f[POINTS + lane] = points
-    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = f[LATER_S + lane] = 0.0
+    f[POINT + lane] = f[WORK + lane] = f[PUZZLES + lane] = 0.0
+    f[LATER_S + lane] = -numbers[THINK_S]  # nobody thinks before the first request
     f[FORGOTTEN_COST + lane] = f[FORGOTTEN_QUERIES + lane] = f[ISSUED_S + lane] = 0.0
     f[COST + lane] = 0.0
     if integers[PER_QUERY]:
@@ -93,14 +100,15 @@ def enter(lane, i, numbers, integers, table, a, b, f, g, sums):  # type: ignore[
     if integers[BANKED]:
         g[DRAWN + lane] = g[LEFT + lane] = g[BEGIN + lane] = g[PLACE + lane] = NONE
         for order in range(ORDERS):
-            sums[lane * ORDERS + order] = 0.0
+            sums[number * ORDERS + order] = 0.0
     else:
         segment(lane, 0, integers, table, f, g)
 
 
 @stage
-def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
+def leave(number, integers, a, b, f, g):  # type: ignore[no-untyped-def]
     """Write what became of a lane's identity to the window."""
+    lane, a, b, f, g = place_of(number), pointer(a), pointer(b), pointer(f), pointer(g)
     i = np.int64(g[ROW + lane])
     a[window.COST + i], a[window.WORK + i], a[window.PUZZLES + i] = f[COST + lane], f[WORK + lane], f[PUZZLES + lane]
     odd = f[POINT + lane] > f[POINTS + lane]  # the second of its last two requests was none
@@ -112,10 +120,11 @@ def leave(lane, integers, a, b, f, g):  # type: ignore[no-untyped-def]
 @stage
 def move(source, lane, f, g, sums, words):  # type: ignore[no-untyped-def]
     """Move the identity of one lane to another."""
+    to, of = place_of(lane), place_of(source)
     for row in range(CARRIED):
-        f[row * LANES + lane] = f[row * LANES + source]
+        f[row * WIDTH + to] = f[row * WIDTH + of]
     for row in range(CARRIED_INTEGERS):
-        g[row * LANES + lane] = g[row * LANES + source]
+        g[row * WIDTH + to] = g[row * WIDTH + of]
     for order in range(ORDERS):
         sums[lane * ORDERS + order] = sums[source * ORDERS + order]
     for word in range(WORDS):
@@ -132,29 +141,7 @@ def segment(lane, row, integers, table, f, g):  # type: ignore[no-untyped-def]
     f[NEXT + lane] = INFINITE if last else table[at + CURVE_COLUMNS]
 
 
-@stage
-def advance(half, count, numbers, f):  # type: ignore[no-untyped-def]
-    """Set the queries before and after the next puzzle of every lane; lanes at their end stand for none."""
-    every = numbers[EVERY]
-    for i in range(count):
-        before, n = (f[POINT + i] + half) * every, (f[POINT + i] + half + 1.0) * every
-        before = choose(before < f[QUERIES + i], before, f[QUERIES + i])
-        n = choose(n < f[QUERIES + i], n, f[QUERIES + i])
-        f[N + i], f[ASKED + i] = n, n - before
-
-
-@stage
-def step(count, f, g):  # type: ignore[no-untyped-def]
-    """Go on to the next two puzzles of every lane; return how many lanes have none left."""
-    ended = 0
-    for i in range(count):
-        f[POINT + i] += 2.0
-        g[PAIR + i] += ONE
-        ended += choose(f[POINT + i] < f[POINTS + i], 0, 1)
-    return ended
-
-
 @helper
 def of_half(word):  # type: ignore[no-untyped-def]
     """Return a 32-bit number as a double."""
-    return of_bits(np.int64(word) | TWO_52_BITS) - TWO_52
+    return of_bits(word | TWO_52_BITS) - TWO_52

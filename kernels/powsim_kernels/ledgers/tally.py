@@ -9,16 +9,15 @@ from powsim_kernels.ledgers import identities as window
 from powsim_kernels.ledgers import layout
 from powsim_kernels.ledgers.state import of_half
 from powsim_kernels.ledgers.totals import CELLS, LOWEST, SUB_BITS
-from powsim_kernels.pate.vector import bits_of
 from powsim_kernels.philox.cpu import HALF, LOW
-from powsim_kernels.realmath.cpu import fma
+from powsim_kernels.realmath.cpu import bits_of, fma
 
 BLOCK, COLUMNS, SUMS = layout.BLOCK, len(layout.DEVICE_COLUMNS), len(layout.SUMS)
 SECONDS_PER_QUERY, VERIFY_S, USD_PER_KWH = (
     layout.NUMBERS.index(name) for name in ("seconds_per_query", "verify_s", "usd_per_kwh")
 )
 CLOCKED, AT_DEVICES = layout.INTEGERS.index("clocked"), layout.INTEGERS.index("at_devices")
-SHIFT_BITS, BELOW = 52 - SUB_BITS, (1023 + LOWEST << SUB_BITS) - 1
+SHIFT_BITS, BELOW = np.uint64(52 - SUB_BITS), (1023 + LOWEST << SUB_BITS) - 1
 TWO_32 = 2.0**32
 
 
@@ -60,7 +59,7 @@ def tally(numbers, integers, table, first, count, a, b, kept, out, rows, values)
         hashes[device, 0] += b[window.HASHES + i] & LOW
         hashes[device, 1] += b[window.HASHES + i] >> HALF
         for k in range(len(kept)):
-            cell = (bits_of(values[kept[k]]) >> SHIFT_BITS) - BELOW
+            cell = np.int64(bits_of(values[kept[k]]) >> SHIFT_BITS) - BELOW
             cells[k, device, min(max(cell, 0), CELLS - 1)] += 1
         heaviest[0] = max(heaviest[0], a[window.WORK + i])
         if whole.shape[1]:

@@ -1,4 +1,4 @@
-"""The functions of `reference` by Numba, without branches, so that LLVM turns loops over them into vector code.
+"""The functions of `reference` by Numba, of numbers and of `wide` lanes, without branches: loops become vector code.
 
 Fused steps are LLVM's `llvm.fma`: one instruction where the CPU has it, else the C library's `fma`, which has the same
 bits and is many times slower.
@@ -15,13 +15,13 @@ from numba import types
 from numba.extending import intrinsic
 
 from powsim_kernels.jit import helper
-from powsim_kernels.pate.vector import bits_of, of_bits
 from powsim_kernels.realmath import coefficients as c
+from powsim_kernels.wide import REAL, WHOLE, Wide, call, spread, vector_of
 
-MAGIC_BITS = 0x4338000000000000
 ONE_BITS = 1023 << 52
 LN2_HIGH, LN2_LOW, LOG2_E, MAGIC = c.LN2_HIGH, c.LN2_LOW, c.LOG2_E, c.MAGIC
-ROOT_HALF_TO_ONE, EXPONENT = np.uint64(ONE_BITS - c.ROOT_HALF_BITS), np.uint64(52)
+ROOT_HALF_TO_ONE, ROOT_HALF = np.uint64(ONE_BITS - c.ROOT_HALF_BITS), np.uint64(c.ROOT_HALF_BITS)
+EXPONENT, MANTISSA, BIASED_MAGIC = np.uint64(52), np.uint64((1 << 52) - 1), np.uint64(0x4338000000000000 - 1023)
 SMALL, SERIES = c.SMALL, c.LOG1M
 LOG0, LOG1, LOG2, LOG3, LOG4, LOG5, LOG6 = c.LOG
 EXP, EXP2 = c.EXP, c.EXP2
@@ -29,68 +29,88 @@ CENTRE_ABOVE, CENTRE_BELOW, CENTRE = c.CENTRE_ABOVE, c.CENTRE_BELOW, c.CENTRE
 TAIL_ABOVE, TAIL_BELOW, FAR_ABOVE, FAR_BELOW, NEAR = c.TAIL_ABOVE, c.TAIL_BELOW, c.FAR_ABOVE, c.FAR_BELOW, c.NEAR
 
 
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """Return a * b + c rounded once."""
+def _joint(kinds: Any, scalar: Any) -> Any:
+    """Return the lanes among some types, or where there are none the scalar."""
+    return next((kind for kind in kinds if isinstance(kind, Wide)), scalar)
 
-    return types.float64(types.float64, types.float64, types.float64), lambda _, builder, __, args: builder.fma(*args)
+
+def _as(context: Any, builder: Any, value: Any, kind: Any, joint: Any) -> Any:
+    """Return a value as lanes, or unchanged where none are."""
+    return spread(context, builder, value, kind, joint) if isinstance(joint, Wide) else value
 
 
-def _unary(name: str, why: str) -> Any:
-    """Return an LLVM intrinsic of one double."""
+def _numbers(name: str, count: int, why: str) -> Any:
+    """Return an LLVM intrinsic of so many numbers, or lanes of them."""
 
-    def typed(typing_context: Any, x: Any) -> Any:
-        def build(_: Any, builder: Any, __: Any, args: Any) -> Any:
-            double = ir.DoubleType()
-            kind = ir.FunctionType(double, [double])
-            return builder.call(builder.module.declare_intrinsic(name, [double], kind), args)
+    def build(context: Any, builder: Any, kinds: Any, values: Any) -> Any:
+        pairs = zip(values, kinds.args, strict=True)
+        return call(builder, name, *(_as(context, builder, value, kind, kinds.return_type) for value, kind in pairs))
 
-        return types.float64(types.float64), build
+    def one(typing_context: Any, x: Any) -> Any:
+        return _joint((x,), types.float64)(x), build
 
+    def three(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+        return _joint((a, b, c), types.float64)(a, b, c), build
+
+    typed = one if count == 1 else three
     typed.__doc__ = why
     return intrinsic(typed)
 
 
 def _choose(typing_context: Any, condition: Any, yes: Any, no: Any) -> Any:
     """Return one of two values, both computed: a branch could become a masked store, which some CPUs do very slowly."""
-    if yes != no:
+    joint = _joint((yes, no), yes)
+    if isinstance(condition, Wide) and not isinstance(joint, Wide):
+        joint = Wide(joint)
+    if not isinstance(joint, Wide) and yes != no:
         return None
-    return yes(types.boolean, yes, yes), lambda _, builder, __, args: builder.select(*args)
+
+    def build(context: Any, builder: Any, kinds: Any, values: Any) -> Any:
+        _, *sides = kinds.args
+        return builder.select(
+            values[0], *(_as(context, builder, *pair, joint) for pair in zip(values[1:], sides, strict=True))
+        )
+
+    return joint(condition, yes, no), build
 
 
-fma: Any = intrinsic(_fma)
+def _bits_of(typing_context: Any, x: Any) -> Any:
+    """Return the bits of doubles as unsigned integers."""
+    if isinstance(x, Wide):
+        return WHOLE(x), lambda _, builder, __, args: builder.bitcast(args[0], vector_of(WHOLE))
+    return types.uint64(types.float64), lambda _, builder, __, args: builder.bitcast(args[0], ir.IntType(64))
+
+
+def _of_bits(typing_context: Any, x: Any) -> Any:
+    """Return the doubles with these bits."""
+    if isinstance(x, Wide):
+        return REAL(x), lambda _, builder, __, args: builder.bitcast(args[0], vector_of(REAL))
+    return types.float64(types.uint64), lambda _, builder, __, args: builder.bitcast(args[0], ir.DoubleType())
+
+
+bits_of: Any = intrinsic(_bits_of)
+of_bits: Any = intrinsic(_of_bits)
 choose: Any = intrinsic(_choose)
-root: Any = _unary("llvm.sqrt", "Return the square root, without the check that would stop vectorisation.")
-floor: Any = _unary("llvm.floor", "Return the greatest whole number not above, as a double.")
-nearest: Any = _unary("llvm.rint", "Return the nearest whole number, the even one of two, as a double.")
+fma: Any = _numbers("llvm.fma", 3, "Return a * b + c rounded once.")
+root: Any = _numbers("llvm.sqrt", 1, "Return the square root, without the check that would stop vectorisation.")
+floor: Any = _numbers("llvm.floor", 1, "Return the greatest whole number not above, as a double.")
+nearest: Any = _numbers("llvm.rint", 1, "Return the nearest whole number, the even one of two, as a double.")
 
 
 @helper
-def log_parts(x):  # type: ignore[no-untyped-def]
-    """Return n, f and f / (2 + f) of x = 2^n (1 + f), for `log_joined`: two short loops are faster than a long one."""
+def log(x):  # type: ignore[no-untyped-def]
+    """Return ln x of a normal positive number."""
     # Unsigned: AVX2 has no arithmetic shift of 64-bit integers.
-    bits = np.uint64(bits_of(x))
-    biased = (bits + ROOT_HALF_TO_ONE) >> EXPONENT
-    n = of_bits(np.int64(biased) + (MAGIC_BITS - 1023)) - MAGIC
-    f = of_bits(np.int64(bits - (biased << EXPONENT)) + ONE_BITS) - 1.0
-    return n, f, f / (2.0 + f)
-
-
-@helper
-def log_joined(n, f, s):  # type: ignore[no-untyped-def]
-    """Return ln x by its parts."""
+    moved = bits_of(x) + ROOT_HALF_TO_ONE
+    n = of_bits((moved >> EXPONENT) + BIASED_MAGIC) - MAGIC
+    f = of_bits((moved & MANTISSA) + ROOT_HALF) - 1.0
+    s = f / (2.0 + f)
     z = s * s
     w = z * z
     even = w * fma(fma(LOG5, w, LOG3), w, LOG1)
     rest = fma(z, fma(fma(fma(LOG6, w, LOG4), w, LOG2), w, LOG0), even)
     half = 0.5 * f * f
     return fma(n, LN2_HIGH, f - (half - fma(s, half + rest, n * LN2_LOW)))
-
-
-@helper
-def log(x):  # type: ignore[no-untyped-def]
-    """Return ln x of a normal positive number."""
-    n, f, s = log_parts(x)
-    return log_joined(n, f, s)
 
 
 @helper
@@ -131,19 +151,25 @@ def _horner8(r, k):  # type: ignore[no-untyped-def]
 
 
 @helper
+def _scaled(value, shifted):  # type: ignore[no-untyped-def]
+    """Return a number times 2^n, n being in the low bits of `shifted`; numbers and results are normal."""
+    return of_bits(bits_of(value) + (bits_of(shifted) << EXPONENT))
+
+
+@helper
 def exp(x):  # type: ignore[no-untyped-def]
     """Return e^x for -708 <= x <= 709."""
     shifted = x * LOG2_E + MAGIC
     n = shifted - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    return _from_one(r, EXP) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
+    return _scaled(_from_one(r, EXP), shifted)
 
 
 @helper
 def exp2(x):  # type: ignore[no-untyped-def]
     """Return 2^x for -1022 <= x <= 1023; exact at integers."""
     shifted = x + MAGIC
-    return _from_one(x - (shifted - MAGIC), EXP2) * of_bits((bits_of(shifted) - MAGIC_BITS + 1023) << 52)
+    return _scaled(_from_one(x - (shifted - MAGIC), EXP2), shifted)
 
 
 @helper
