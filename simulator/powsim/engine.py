@@ -27,6 +27,9 @@ BYTES_PER_IDENTITY = 500
 PIECE = 1 << 24
 """Puzzles, or what takes as long, between two reports of progress."""
 
+LANES = 16
+"""Identities that the CPU takes side by side: fewer take as long."""
+
 PUZZLES_PER_IDENTITY = 20.0
 """What an identity takes beside its puzzles, in puzzles."""
 
@@ -132,8 +135,11 @@ class Chain:
                 self.scenario, self.service, policy, group, self.seed, self.backend, self.threads, report
             )
         begin, end = identities_of(group)
-        # As many at once as a report may wait for, and as keep all threads busy: they take 64 identities each.
-        step = max(int(PIECE / self.size(group)), 64 * (self.threads or os.cpu_count() or 1))
+        # As many at once as a report may wait for, and as keep all threads busy: they take 64 identities each. Of those
+        # with millions of puzzles only so many that an interrupt is heard within seconds.
+        size = self.size(group)
+        busy = min(64 * (self.threads or os.cpu_count() or 1), max(LANES, int(16 * PIECE / size)))
+        step = max(int(PIECE / size), busy)
         parts: list[LedgerRows] = []
         at = begin
         while at < end or not parts:
