@@ -61,3 +61,6 @@ class Attack(Protocol):
 
     def student_updated(self, student: Student) -> None:
         """Take the student as it is after a fit: attacks that need one re-rank or move here."""
+
+    def own_student(self) -> Student | None:
+        """Return the student that the attack trained by itself; None: fit one on `training_set()`."""
