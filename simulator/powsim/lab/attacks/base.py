@@ -36,6 +36,7 @@ class View:
     rng: np.random.Generator
     oracle: Callable[[Images], NDArray[np.float64]] | None = None  # exact cost of queries; only for `needs_oracle`
     settings: dict[str, float] = field(default_factory=dict)
+    device: str = "cpu"  # torch's name of where students are, and where attacks compute
 
 
 class Attack(Protocol):
@@ -51,7 +52,10 @@ class Attack(Protocol):
     def __init__(self, view: View) -> None: ...
 
     def propose(self, n: int) -> Images:
-        """Return the next n queries (fewer only where its data is used up)."""
+        """Return the next queries, at most n. Fewer are not the end: an attack may need answers, or a student, first.
+
+        None at all: its data is used up, or it waits for `student_updated`. Every proposal is answered before the next.
+        """
 
     def observe(self, x: Images, answers: Answers) -> None:
         """Take the victim's answers to the queries just proposed, in order."""
