@@ -49,10 +49,10 @@ def check_run(run: Run, classes: int, teachers: int, neighbours: int) -> Run:
     names = [recording.attack for recording in run.recordings]
     if len(set(names)) < len(names):
         raise BankError(f"{where}: attacks {shown(names)}: each may stand once")
-    for queries, of in ((run.pool, "pool"), *((recording, recording.attack) for recording in run.recordings)):
-        _queries(queries, f"{where}, {of}", classes, teachers, neighbours)
+    _queries(run.pool, f"{where}, pool", classes, teachers, neighbours)
     _pool(run.pool, f"{where}, pool", classes)
     for recording in run.recordings:
+        _queries(recording, f"{where}, {recording.attack}", classes, teachers, neighbours)
         _students(recording, f"{where}, {recording.attack}")
     return run
 

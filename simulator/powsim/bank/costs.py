@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -63,6 +67,47 @@ def running_eps(
         spent += np.bincount(of_row[step * every : (step + 1) * every], minlength=len(some)) @ rdp
         out[step] = (spent + extra).min()
     return out
+
+
+@dataclass(frozen=True)
+class RunCosts:
+    """Costs of one seed's queries."""
+
+    pool: NDArray[np.float64]  # [M]
+    recordings: dict[str, NDArray[np.float64]]  # attack -> [Q]
+    composed: Callable[[str, int], float]  # eps of an attack's first n queries, NaN for a meter without
+
+
+def all_costs(
+    bank: Bank, meter: str = "gnmax", sigma: float | None = None, delta: float | None = None
+) -> list[RunCosts]:
+    """Return the costs of every run; each different histogram of the whole bank is priced once."""
+    if meter not in COMPOSABLE:
+        return [
+            RunCosts(
+                costs(bank, run.pool, meter),
+                {one.attack: costs(bank, one, meter) for one in run.recordings},
+                lambda attack, n: math.nan,
+            )
+            for run in bank.runs
+        ]
+    every = [queries for run in bank.runs for queries in (run.pool, *run.recordings)]
+    some, of_row = distinct(np.concatenate([_votes(queries, meter) for queries in every]))
+    plan, delta = _plan(bank, meter, sigma, len(some)), bank.delta if delta is None else delta
+    rdp, extra = plan.rdp(some), surcharge(plan.grid, delta, CONVERSION)
+    eps = np.array([max((row + extra).min(), 0.0) for row in rdp])
+    ends = np.cumsum([len(queries.votes) for queries in every])
+    kinds = iter(np.split(of_row, ends[:-1]))
+
+    def composed(of: dict[str, NDArray[np.intp]]) -> Callable[[str, int], float]:
+        return lambda attack, n: float((np.bincount(of[attack][:n], minlength=len(some)) @ rdp + extra).min())
+
+    found = []
+    for run in bank.runs:
+        pool = eps[next(kinds)]
+        rows = {one.attack: next(kinds) for one in run.recordings}
+        found.append(RunCosts(pool, {attack: eps[own] for attack, own in rows.items()}, composed(rows)))
+    return found
 
 
 def cost_range(
