@@ -1,0 +1,49 @@
+"""The model that is sold by the query: a small convolutional network trained on the private data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from powsim.lab.networks import Parameters, fitted, forward
+from powsim.lab.task import Images, Split, Task
+
+CHUNK = 1024  # images answered at once
+STEPS, BATCH = 600, 64
+
+
+@dataclass(frozen=True, eq=False)
+class Victim:
+    """A trained network: 3x3 convolutions, each halved by pooling, and two dense layers."""
+
+    parameters: Parameters
+    classes: int
+    device: str
+
+    @torch.no_grad()
+    def logits(self, x: Images) -> NDArray[np.float32]:
+        """Return float32 [N, C] for images [N, channels, height, width]."""
+        out = np.empty((len(x), self.classes), np.float32)
+        for at in range(0, len(x), CHUNK):
+            images = torch.as_tensor(x[at : at + CHUNK]).to(self.device)
+            out[at : at + CHUNK] = forward(self.parameters, images).cpu().numpy()
+        return out
+
+    def probabilities(self, x: Images) -> NDArray[np.float32]:
+        """Return the softmax of the logits, float32 [N, C]; rows sum to 1."""
+        out: NDArray[np.float32] = torch.from_numpy(self.logits(x)).softmax(dim=1).numpy()
+        return out
+
+    def accuracy(self, split: Split) -> float:
+        """Return the share of a split's images whose largest logit is the label's."""
+        return float(np.mean(self.logits(split.x).argmax(axis=1) == split.y))
+
+
+def fit_victim(task: Task, seed: int, device: str = "cpu", *, steps: int = STEPS) -> Victim:
+    """Return the victim, trained on all of the task's private images as `networks.fitted` does."""
+    every = [np.arange(len(task.private.x))]
+    p = fitted(task.private.x, task.private.y, every, task.classes, seed, steps=steps, batch=BATCH, device=device)
+    return Victim({name: value[0] for name, value in p.items()}, task.classes, device)
