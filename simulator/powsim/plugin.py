@@ -96,7 +96,7 @@ def build_part(
     name, at = table.get(key), f"{where}.{key}"
     if not isinstance(name, str):
         raise PluginMistake((at, f"is missing: choose one of {', '.join(known)}, or 'file.py:Class'"))
-    cls = known[name] if name in known else _import(name, folder, known, kind, at)
+    cls = known[name] if name in known else find_part(name, folder, known, kind, at)
     if not callable(cls):
         raise PluginMistake((at, f"'{name}' is of type {type(cls).__name__}, which is not callable: name a class"))
     try:
@@ -167,8 +167,8 @@ def _default(cls: Any, parameter: inspect.Parameter) -> dict[str, Any]:
     return {} if parameter.default is parameter.empty else {"default": parameter.default}
 
 
-def _import(name: str, folder: Path, known: Mapping[str, Any], kind: str, at: str) -> Any:
-    """Return what "package.module:Class" or "file.py:Class" names."""
+def find_part(name: str, folder: Path, known: Mapping[str, Any], kind: str, at: str) -> Any:
+    """Return what "package.module:Class" or "file.py:Class" names; raises PluginMistake, told under `at`."""
     module_name, colon, attribute = name.rpartition(":")
     if not colon:
         near = closest(name, known)
