@@ -14,7 +14,6 @@ WIDTH = ORIENTATIONS * CELLS * CELLS
 CHUNK = 4096  # images at once: about 60 MB at 16x16
 
 
-@torch.no_grad()
 def features(x: NDArray[np.float32] | torch.Tensor, device: str = "cpu") -> torch.Tensor:
     """Return oriented-gradient features: float32 [N, 128] on the device, of length 1 (0 for a flat image).
 
@@ -23,7 +22,8 @@ def features(x: NDArray[np.float32] | torch.Tensor, device: str = "cpu") -> torc
     Follows Dalal and Triggs, "Histograms of oriented gradients" (2005), with one block.
     """
     images = torch.as_tensor(x)
-    parts = [_some(images[at : at + CHUNK].to(device, torch.float32)) for at in range(0, len(images), CHUNK)]
+    with torch.no_grad():
+        parts = [_some(images[at : at + CHUNK].to(device, torch.float32)) for at in range(0, len(images), CHUNK)]
     return torch.cat(parts) if parts else torch.empty(0, WIDTH, device=device)
 
 

@@ -67,7 +67,7 @@ def fitted(
     channels, height, width = x.shape[1:]
     start = fresh(len(shards), (channels, height, width), classes, generator)
     p = {name: value.to(device).requires_grad_() for name, value in start.items()}
-    optimiser = torch.optim.Adam(p.values(), lr=RATE)
+    optimiser = torch.optim.Adam(p.values(), lr=RATE, fused=True)
     sizes = torch.tensor([len(rows) for rows in shards])[:, None]
     table = torch.zeros(len(shards), int(sizes.max()), dtype=torch.int64)
     for shard, rows in zip(table, shards, strict=True):

@@ -43,7 +43,10 @@ class Teachers:
         """
         images = torch.as_tensor(x)
         out = torch.zeros(len(images), self.classes, dtype=torch.int16, device=self.device)
-        for at, choices in self._choices(images):
+        for at in range(0, len(images), self.chunk):
+            with torch.no_grad():
+                some = images[at : at + self.chunk].to(self.device, torch.float32)
+                choices = self.scores(some).argmax(dim=2)
             ones = torch.ones_like(choices, dtype=torch.int16)
             out[at : at + len(choices)].scatter_add_(1, choices, ones)
         return out if tensor else out.cpu().numpy().astype(np.uint16)
@@ -53,11 +56,6 @@ class Teachers:
         votes = self.votes(split.x)
         right = votes[np.arange(len(votes)), split.y].mean() / self.number
         return float(right), float(np.mean(votes.argmax(axis=1) == split.y))
-
-    @torch.no_grad()
-    def _choices(self, images: torch.Tensor) -> Any:
-        for at in range(0, len(images), self.chunk):
-            yield at, self.scores(images[at : at + self.chunk].to(self.device, torch.float32)).argmax(dim=2)
 
 
 def shards(split: Split, teachers: int, seed: int) -> list[NDArray[np.int64]]:

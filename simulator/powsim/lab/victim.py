@@ -23,13 +23,13 @@ class Victim:
     classes: int
     device: str
 
-    @torch.no_grad()
     def logits(self, x: Images) -> NDArray[np.float32]:
         """Return float32 [N, C] for images [N, channels, height, width]."""
         out = np.empty((len(x), self.classes), np.float32)
         for at in range(0, len(x), CHUNK):
             images = torch.as_tensor(x[at : at + CHUNK]).to(self.device)
-            out[at : at + CHUNK] = forward(self.parameters, images).cpu().numpy()
+            with torch.no_grad():
+                out[at : at + CHUNK] = forward(self.parameters, images).cpu().numpy()
         return out
 
     def probabilities(self, x: Images) -> NDArray[np.float32]:

@@ -23,16 +23,15 @@ class Distortion:
     noise: float = 0.0  # standard deviation of the grey value, drawn once per pixel
 
 
-def distorted(x: Images, size: int, limits: Distortion, rng: np.random.Generator) -> Images:
-    """Return images [N, channels, size, size] up- or down-sampled and distorted, values in 0..1."""
+def distorted(x: Images, size: tuple[int, int], limits: Distortion, rng: np.random.Generator) -> Images:
+    """Return images [N, channels, *size] up- or down-sampled and distorted, values in 0..1."""
     draws = torch.from_numpy(rng.uniform(-1, 1, (4, len(x))).astype(np.float32))
-    out: Images = warped(torch.from_numpy(x), (size, size), limits, draws).numpy()
+    out: Images = warped(torch.from_numpy(x), size, limits, draws).numpy()
     if limits.noise:
         out += limits.noise * rng.standard_normal(out.shape, np.float32)
     return np.clip(out, 0.0, 1.0)
 
 
-@torch.no_grad()
 def warped(x: torch.Tensor, size: tuple[int, int], limits: Distortion, draws: torch.Tensor) -> torch.Tensor:
     """Return images [N, channels, *size], turned, zoomed and shifted by the limits times draws [4, N] in -1..1.
 
@@ -51,7 +50,7 @@ def augmented(
     y: NDArray[np.int64],
     original: NDArray[np.int64],
     copies: int,
-    size: int,
+    size: tuple[int, int],
     limits: Distortion,
     rng: np.random.Generator,
 ) -> Split:
@@ -60,13 +59,13 @@ def augmented(
     return Split(distorted(x[order], size, limits, rng), y[order], original[order])
 
 
-def resized(x: Images, size: int) -> Images:
-    """Return images [N, channels, size, size], bilinear."""
+def resized(x: Images, size: tuple[int, int]) -> Images:
+    """Return images [N, channels, *size], bilinear."""
     return distorted(x, size, Distortion(), np.random.default_rng(0))
 
 
 def stretched(x: Images) -> Images:
     """Return images whose least and largest value are 0 and 1, each by itself; flat ones become 0."""
     low = x.min(axis=(1, 2, 3), keepdims=True)
-    reach = x.max(axis=(1, 2, 3), keepdims=True) - low
-    return ((x - low) / np.maximum(reach, 1e-6)).astype(np.float32)
+    out: Images = (x - low) / np.maximum(x.max(axis=(1, 2, 3), keepdims=True) - low, np.float32(1e-6))
+    return out

@@ -13,7 +13,7 @@ from powsim.lab.tasks.photos import SOURCE, Crops
 
 PRIVATE, POOL = 900, 600  # originals; the other 297 test
 COPIES_PRIVATE, COPIES_POOL = 4, 10
-LIGHT = Distortion(degrees=10.0, shift=0.04, scale=0.08, noise=0.03)
+LIGHT = Distortion(degrees=12.0, shift=0.05, scale=0.1, noise=0.03)
 
 
 @cache
@@ -25,26 +25,50 @@ def _digits() -> tuple[Images, NDArray[np.int64]]:
 
 
 def digits16(seed: int) -> Task:
-    """Return the default task: 16x16 images, 3,600 private, 6,000 honest queries, 297 to test on."""
+    """Return the default task: 16x16 images, 3,600 private, 6,000 honest queries, 297 to test on as they are."""
     x, y = _digits()
     rng = np.random.default_rng([seed, 16])
-    order = rng.permutation(len(x))
-    private, calibration, users, test = np.split(order, [PRIVATE, PRIVATE + POOL // 2, PRIVATE + POOL])
 
     def made(rows: NDArray[np.int64], copies: int) -> Split:
-        return augmented(x[rows], y[rows], rows, copies, 16, LIGHT, rng)
+        return augmented(x[rows], y[rows], rows, copies, (16, 16), LIGHT, rng)
 
-    crops = Crops((1, 16, 16))
-    return Task(
+    private, calibration, users, test = _parts(rng)
+    return _task(
         "digits16",
+        made(private, COPIES_PRIVATE),
+        made(calibration, COPIES_POOL),
+        made(users, COPIES_POOL),
+        Split(resized(x[test], (16, 16)), y[test], test),
+    )
+
+
+def digits8(seed: int) -> Task:
+    """Return the fast task: 8x8 images as they are, 900 private, 600 honest queries, 297 to test on."""
+    x, y = _digits()
+    return _task("digits8", *(Split(x[rows], y[rows], rows) for rows in _parts(np.random.default_rng([seed, 8]))))
+
+
+def _parts(rng: np.random.Generator) -> list[NDArray[np.int64]]:
+    """Return the originals of private, calibration, users and test."""
+    return np.split(rng.permutation(len(_digits()[0])), [PRIVATE, PRIVATE + POOL // 2, PRIVATE + POOL])
+
+
+def _task(name: str, private: Split, calibration: Split, users: Split, test: Split) -> Task:
+    crops = Crops((1, *private.x.shape[2:]))
+    k = len(private.x) // 12
+    return Task(
+        name,
         real=True,
         classes=10,
-        private=made(private, COPIES_PRIVATE),
-        calibration=made(calibration, COPIES_POOL),
-        users=made(users, COPIES_POOL),
-        test=Split(resized(x[test], 16), y[test], test),
+        private=private,
+        calibration=calibration,
+        users=users,
+        test=test,
         outside=crops.draw,
         outside_source=SOURCE,
         outside_arms=crops.of_arm,
         arms=crops.arms,
+        teachers=PRIVATE // 36,
+        neighbours=k,
+        knn_sigma=0.04 * k,
     )
