@@ -63,10 +63,9 @@ def health(bank: Bank, priced: list[RunCosts], settings: Settings) -> Health:
     separates = area.median >= LEAST_AUC and ratio.median >= LEAST_RATIO  # NaN: nothing was seen
     saturated = position.median > MOST_POSITION
     return Health(
-        *(
-            spread([getattr(run, f"{name}_accuracy") for run in bank.runs])
-            for name in ("victim", "teacher", "ensemble")
-        ),
+        victim_accuracy=spread([run.victim_accuracy for run in bank.runs]),
+        teacher_accuracy=spread([run.teacher_accuracy for run in bank.runs]),
+        ensemble_accuracy=spread([run.ensemble_accuracy for run in bank.runs]),
         top_share_in=spread([top_share(run.pool.votes[run.pool.user]) for run in bank.runs]),
         top_share_out=spread([_strange_top_share(run, outside) for run in bank.runs]),
         cost_in=spread(means_in),

@@ -57,7 +57,7 @@ def deviations(kind: str, costs: Floats, queries_per_puzzle: int, expected: floa
     if kind == "batch":
         return np.asarray(above)
     total = np.cumsum(above, axis=-1) * queries_per_puzzle
-    return np.abs(total) if kind == "cumulative" else np.maximum(total, 0.0)
+    return np.asarray(np.abs(total) if kind == "cumulative" else np.maximum(total, 0.0))
 
 
 def times(mapping: Mapping, deviation: Floats) -> Floats:

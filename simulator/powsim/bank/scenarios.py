@@ -38,13 +38,13 @@ def sybil_rows(seeds: list[Seed], attack: str, asked: Settings) -> list[SybilRow
 def laundered(strange: Floats, own: Floats, queries: int, share: float) -> Floats:
     """Return costs [queries] of strange queries spread evenly among the cheapest of one's own.
 
-    Each is used once while there are enough; then the cheapest start again.
+    Each is used once where the cheaper half is enough; else that half is gone through again and again.
     """
     places = np.diff(np.floor(np.arange(queries + 1) * share + 1e-9)).astype(bool)
     mixed = np.empty(queries)
     mixed[places] = strange[: places.sum()]
-    cheapest = np.sort(own)[: queries - places.sum()]
-    mixed[~places] = np.resize(cheapest, queries - places.sum())
+    wanted = queries - int(places.sum())
+    mixed[~places] = np.resize(np.sort(own)[: min(wanted, -(-len(own) // 2))], wanted)
     return mixed
 
 

@@ -55,14 +55,18 @@ def write_html(path: Path, result: Result, groups: list[GroupSummary]) -> Path:
             drawn = figure.to_html(include_plotlyjs=False, full_html=False, div_id=f"figure-{index}")
             body.append(f"<h2>{title}</h2>{drawn}<p class='note'>{html.escape(note)}</p>")
     body += [_table(groups), gate_section(result.gate), _scenario(result)]
-    page = (
+    path.write_text(whole_page(result.scenario.name, body), encoding="utf-8")
+    return path
+
+
+def whole_page(title: str, body: list[str]) -> str:
+    """Return a page that needs nothing from elsewhere; body: its parts, escaped already."""
+    return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'>"
         "<meta name='viewport' content='width=device-width'>"
-        f"<title>powsim: {html.escape(result.scenario.name)}</title><style>{STYLE}</style>"
+        f"<title>powsim: {html.escape(title)}</title><style>{STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body>{''.join(body)}</body></html>\n"
     )
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 ACCURACY_NOTE = (
@@ -81,7 +85,8 @@ DOLLARS_NOTE = (
 )
 
 
-def _layout(figure: go.Figure, x: str, y: str, height: int = 440, **more: Any) -> go.Figure:
+def layout(figure: go.Figure, x: str, y: str, height: int = 440, **more: Any) -> go.Figure:
+    """Return the figure with its axes named and the style that all share."""
     figure.update_layout(
         template="plotly_white",
         height=height,
@@ -107,7 +112,7 @@ def _accuracy(result: Result) -> go.Figure | None:
             line={"color": colour(traces.index(curve.trace)), "dash": dash, "width": 2},
             mode="lines",
         )
-    return _layout(figure, "seconds, without pauses", "accuracy, %", 520, xaxis_type="log") if curves else None
+    return layout(figure, "seconds, without pauses", "accuracy, %", 520, xaxis_type="log") if curves else None
 
 
 def _cost(result: Result) -> go.Figure | None:
@@ -122,7 +127,7 @@ def _cost(result: Result) -> go.Figure | None:
             mode="lines",
             line={"color": colour(traces.index(line.trace)), "width": 2},
         )
-    return _layout(figure, "queries of one identity", "privacy cost above expectation") if lines else None
+    return layout(figure, "queries of one identity", "privacy cost above expectation") if lines else None
 
 
 def _slowdown(result: Result) -> go.Figure | None:
@@ -138,7 +143,7 @@ def _slowdown(result: Result) -> go.Figure | None:
         )
     figure.add_vline(x=2.0, line_dash="dash", line_color="#999")
     return (
-        _layout(figure, "slowdown", "users above, %", xaxis_type="log", yaxis_type="log", yaxis_range=[-2, 2])
+        layout(figure, "slowdown", "users above, %", xaxis_type="log", yaxis_type="log", yaxis_range=[-2, 2])
         if curves
         else None
     )
@@ -162,7 +167,7 @@ def _dollars(groups: list[GroupSummary]) -> go.Figure | None:
         },
     )
     figure.add_vline(x=1.0, line_dash="dash", line_color="#999", annotation_text="$1")
-    return _layout(figure, "dollars", "", 120 + 22 * len(paid), xaxis_type="log", yaxis_automargin=True)
+    return layout(figure, "dollars", "", 120 + 22 * len(paid), xaxis_type="log", yaxis_automargin=True)
 
 
 def _head(result: Result) -> str:
