@@ -14,12 +14,12 @@ from powsim.lab.attacks.parts import NetStudent, generator
 from powsim.lab.nets import small_cnn
 from powsim.lab.task import Images
 
-NOISE = 64
+NOISE = 256
 BATCH = 64
 STUDENT_STEPS = 5  # per generator step
 DIFFERENCE = 1e-3
-STUDENT_RATE = 3e-3
-GENERATOR_RATE = 1e-3
+STUDENT_RATE = 1e-2
+GENERATOR_RATE = 3e-4
 TINY = 1e-30
 
 
@@ -128,7 +128,7 @@ def image_generator(shape: tuple[int, int, int], host: torch.Generator) -> nn.Mo
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, a=0.2, generator=host)
             nn.init.zeros_(layer.bias)
-    return layers
+    return layers.to(memory_format=torch.channels_last)  # a third of the time on a CPU
 
 
 def recovered_logits(p: torch.Tensor) -> torch.Tensor:
@@ -144,7 +144,7 @@ def disagreement(student: torch.Tensor, victim: torch.Tensor) -> torch.Tensor:
 
 def unit_directions(like: torch.Tensor, random: torch.Generator) -> torch.Tensor:
     """Return a direction of length 1 for each image, uniform on the sphere."""
-    normal = torch.randn(like.shape, generator=random, device=like.device)
+    normal = torch.randn(like.shape, generator=random, dtype=like.dtype, device=like.device)
     return F.normalize(normal.flatten(1), dim=1).reshape(like.shape)
 
 

@@ -17,16 +17,16 @@ TEMPERATURE = 0.5
 ALPHA = 0.75
 VIEWS = 2  # augmentations behind one guessed label
 WEIGHT = 75.0  # of the unlabelled loss, reached in a linear ramp
-STEPS = 300
+STEPS = 250
 BATCH = 64
-RATE = 8e-3
+RATE = 1e-2
 AVERAGE = 0.98  # of the weights that count; the paper's 0.999 belongs to its 131,072 steps
 
 
 class MixMatch(FromPool):
     """Labels random in-distribution images and trains its own student with the rest of the pool.
 
-    Reduced to what a CPU does in seconds: `small_cnn` for WideResNet-28, settings["steps"] (300) of Adam, shifts by a
+    Reduced to what a CPU does in seconds: `small_cnn` for WideResNet-28, settings["steps"] (250) of Adam, shifts by a
     pixel as augmentation (flips change a digit). The student is trained anew when `own_student` finds new labels.
     """
 
@@ -56,12 +56,11 @@ class MixMatch(FromPool):
         optimiser = torch.optim.Adam(net.parameters(), RATE, fused=True)
         steps = int(self.view.settings.get("steps", STEPS))
         for step in range(steps):
-            x_some, t_some = self._some(x), self._some(unlabelled)
-            guesses = self._guess(net, unlabelled[t_some])
-            views = [shifted(unlabelled[t_some], self._generator) for _ in range(VIEWS)]
+            known_rows, rows = self._some(x), self._some(unlabelled)
+            views = [shifted(unlabelled[rows], self._generator) for _ in range(VIEWS)]
             mixed, mixed_targets = self._mix(
-                torch.cat([shifted(x[x_some], self._generator), *views]),
-                torch.cat([targets[x_some], *([guesses] * VIEWS)]),
+                torch.cat([shifted(x[known_rows], self._generator), *views]),
+                torch.cat([targets[known_rows], *([guessed_labels(net, views)] * VIEWS)]),
             )
             logits = net(mixed)
             known = F.cross_entropy(logits[:BATCH], mixed_targets[:BATCH])
@@ -77,17 +76,19 @@ class MixMatch(FromPool):
     def _some(self, x: torch.Tensor) -> torch.Tensor:
         return torch.randint(len(x), (BATCH,), generator=self._generator, device=x.device)
 
-    def _guess(self, net: nn.Module, x: torch.Tensor) -> torch.Tensor:
-        views = torch.cat([shifted(x, self._generator) for _ in range(VIEWS)])
-        with torch.no_grad():
-            return sharpened(torch.softmax(net(views), dim=1).reshape(VIEWS, len(x), -1).mean(dim=0))
-
     def _mix(self, x: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         weight = torch.from_numpy(mixing_weights(self.view.rng, len(x))).to(x.device)
         other = torch.randperm(len(x), generator=self._generator, device=x.device)
         return torch.lerp(x[other], x, weight[:, None, None, None]), torch.lerp(
             targets[other], targets, weight[:, None]
         )
+
+
+def guessed_labels(net: nn.Module, views: list[torch.Tensor]) -> torch.Tensor:
+    """Return the sharpened mean [n, C] of what a network says of several views [n, ...] of each image."""
+    with torch.no_grad():
+        p = torch.softmax(net(torch.cat(views)), dim=1)
+    return sharpened(p.reshape(len(views), -1, p.shape[1]).mean(dim=0))
 
 
 def sharpened(p: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from powsim.lab.task import Images
 
 CHUNK = 2048  # images that a student answers at once
 DRAWS = 8  # in vain, after which a source counts as used up
+LEAST_DRAW = 64
 
 
 class Learner:
@@ -81,20 +82,21 @@ class Fresh:
     def __init__(self, source: Callable[[int, np.random.Generator], Images], rng: np.random.Generator) -> None:
         self._source, self._rng = source, rng
         self._known: set[bytes] = set()
+        self._new: list[NDArray[np.float32]] = []  # drawn and not given out yet
 
     def take(self, n: int) -> Images:
         """Return n images not seen before; fewer where the source keeps returning known ones."""
-        found: list[NDArray[np.float32]] = []
         vain = 0
-        while len(found) < n and vain < DRAWS:
-            before = len(found)
-            for image in self._source(n - len(found), self._rng):
+        while len(self._new) < n and vain < DRAWS:
+            before = len(self._new)
+            for image in self._source(max(LEAST_DRAW, n - before), self._rng):
                 key = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
                 if key not in self._known:
                     self._known.add(key)
-                    found.append(image)
-            vain = 0 if len(found) > before else vain + 1
-        return np.stack(found) if found else self._source(0, self._rng)
+                    self._new.append(image)
+            vain = 0 if len(self._new) > before else vain + 1
+        given, self._new = self._new[:n], self._new[n:]
+        return np.stack(given) if given else self._source(0, self._rng)
 
 
 @dataclass(frozen=True, eq=False)
