@@ -34,7 +34,7 @@ class Data:
 
 
 def read(path: Path) -> Data:
-    """Return the data of an .npz file or of a folder in a known layout. Raises ValueError saying what was looked for."""
+    """Return the data of an .npz file or of a folder in a known layout; ValueError says what was looked for."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder: give the path of data that you have, nothing is downloaded")
     if path.is_file():
@@ -110,7 +110,7 @@ def _svhn(folder: Path) -> Data | None:
 
 
 def file_task(
-    path: Path, seed: int, *, name: str | None = None, limit: int | None = None, outside: str | None = None
+    path: Path, seed: int, *, name: str | None = None, limit: int | None = None, outside: str | Path | None = None
 ) -> Task:
     """Return a task from the user's files.
 
@@ -121,8 +121,8 @@ def file_task(
     """
     data = read(path)
     limit = LIMIT if limit is None else limit
-    if isinstance(limit, bool) or limit < 60:
-        raise ValueError(f"limit={limit} images must be at least 60: they make five splits")
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 60:
+        raise ValueError(f"limit={limit!r} must be an integer of at least 60 images: they make four splits")
     rng = np.random.default_rng([seed, 128])
     owners = rng.permutation(np.unique(data.original))
     rows = np.argsort(np.argsort(owners)[np.searchsorted(np.sort(owners), data.original)], kind="stable")[:limit]
@@ -135,7 +135,7 @@ def file_task(
         if x.shape[1:] != data.x.shape[1:]:
             raise ValueError(f"{path}: test images are {list(x.shape[1:])}, expected {list(data.x.shape[1:])}")
         some = rng.permutation(len(x))[: max(1, limit // 6)]
-        test = Split(_floats(x[some]), y[some], len(data.x) + some)
+        test = Split(_floats(x[some]), y[some], 1 + data.original.max() + some)
     shape = (int(data.x.shape[1]), int(data.x.shape[2]), int(data.x.shape[3]))
     draw, of_arm, arms, source = _outside(shape, outside)
     k = max(1, min(300, len(private) // 12))
@@ -163,17 +163,15 @@ def _divided(path: Path, data: Data, rows: NDArray[np.int64], share: tuple[int, 
     starts = np.flatnonzero(np.r_[True, of[1:] != of[:-1]])
     if len(starts) < 12:
         raise ValueError(f"{path}: holds {len(starts)} originals, expected at least 12: add images")
-    total, half = sum(share), share[1] / 2
-    cuts = [
-        len(starts) * part // (2 * total)
-        for part in (2 * share[0], int(2 * (share[0] + half)), 2 * (share[0] + share[1]))
-    ]
+    whole = 2 * sum(share)  # of half shares: two honest halves are cut out of one
+    cuts = [len(starts) * part // whole for part in (2 * share[0], 2 * share[0] + share[1], 2 * (share[0] + share[1]))]
     edges = [int(starts[cut]) if cut < len(starts) else len(rows) for cut in cuts]
     return np.split(rows, edges)
 
 
 def _floats(x: NDArray[Any]) -> Images:
-    return x.astype(np.float32) / 255 if x.dtype == np.uint8 else x.astype(np.float32)
+    out: Images = x.astype(np.float32)
+    return out / np.float32(255) if x.dtype == np.uint8 else out
 
 
 def _split(data: Data, rows: NDArray[np.int64]) -> Split:
@@ -184,7 +182,7 @@ Draw = Callable[[int, np.random.Generator], Images]
 OfArm = Callable[[int, int, np.random.Generator], Images]
 
 
-def _outside(shape: tuple[int, int, int], outside: str | None) -> tuple[Draw, OfArm, int, str]:
+def _outside(shape: tuple[int, int, int], outside: str | Path | None) -> tuple[Draw, OfArm, int, str]:
     if outside is None:
         crops = Crops(shape)
         return crops.draw, crops.of_arm, crops.arms, SOURCE

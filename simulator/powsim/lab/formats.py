@@ -129,8 +129,10 @@ def svhn(path: Path) -> Raw:
     x, y = found["X"], found["y"].ravel()
     if x.dtype != np.uint8:
         raise ValueError(f"{path}: X is {x.dtype}, expected uint8: {AGAIN}")
-    if y.dtype.kind not in "iu" or ((y < 1) | (y > 10)).any():
-        raise ValueError(f"{path}: y is {y.dtype} in {y.min()}..{y.max()}, expected integers in 1..10: {AGAIN}")
+    bad = y[(y < 1) | (y > 10)]
+    if y.dtype.kind not in "iu" or len(bad):
+        what = f"holds {bad[0]}" if len(bad) else f"is {y.dtype}"
+        raise ValueError(f"{path}: y {what}, expected integers in 1..10: the labels are of another data set")
     return labelled(path, np.ascontiguousarray(x.transpose(3, 2, 0, 1)), y.astype(np.int64) % 10, 10)
 
 
@@ -145,7 +147,7 @@ def npz(path: Path) -> dict[str, NDArray[Any]]:
         _small_enough(path, sum(sizes.values()))
         with np.load(path, allow_pickle=False) as file:
             names = [name for name in ("x", "y", "original", "x_test", "y_test") if name in sizes]
-            arrays = {name: file[name] for name in names}
+            arrays: dict[str, NDArray[Any]] = {name: file[name] for name in names}
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError) as error:
         raise ValueError(f"{path}: cannot be read ({error}): save it by numpy.savez(path, x=..., y=...)") from None
     for pair in (("x", "y"), ("x_test", "y_test")):

@@ -22,6 +22,7 @@ from powsim.lab.task import Images
 
 ROUND = 32  # queries that an attack proposes at once
 WAITING = 2048  # queries of all attacks that wait for votes
+ALONE_EVERY = 2  # checkpoints, the last one among them, at which attacks that train by themselves are measured
 OWN_KIND = ("in", "limited", "mixed")  # attackers whose images are the task's shift them while they train
 
 Report = Callable[[float], None]
@@ -37,6 +38,7 @@ class Player:
     queries: int
     asked: int = 0
     student: Student | None = None
+    by_itself: bool = False  # whether the attack trains its student
     seen: list[Metered] = field(default_factory=list)
     waiting: list[tuple[Images, NDArray[np.float32]]] = field(default_factory=list)
     checkpoints: list[int] = field(default_factory=list)
@@ -70,7 +72,7 @@ def play(
     fits = np.maximum(1, np.round(steps * shares / shares.sum())).astype(int)
     for number, checkpoint in enumerate(checkpoints):
         _ask(service, players, checkpoint / checkpoints[-1], checkpoints[-1])
-        _teach(service, players, int(fits[number]), device)
+        _teach(service, players, int(fits[number]), (len(checkpoints) - 1 - number) % ALONE_EVERY == 0, device)
         if report is not None:
             report((number + 1) / len(checkpoints))
     _vote(service, players)
@@ -147,14 +149,19 @@ def _vote(service: Service, players: Sequence[Player]) -> None:
         player.waiting.clear()
 
 
-def _teach(service: Service, players: Sequence[Player], steps: int, device: str) -> None:
-    """Fit the students on what their attackers know now, measure them and hand them over."""
+def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool, device: str) -> None:
+    """Fit the students on what their attackers know now, measure them and hand them over.
+
+    alone: whether attacks that train by themselves, which may take long, are asked for their students too.
+    """
     pupils, lessons = [], []
     for player in players:
+        if player.by_itself and not alone:
+            continue
         own = player.attack.own_student()
         x, targets = player.attack.training_set()
         if own is not None:
-            player.student = own
+            player.student, player.by_itself = own, True
         elif len(x):
             if player.student is None:
                 player.student = fresh_student(service.task.shape, service.task.classes, player.seed, device)
@@ -166,7 +173,8 @@ def _teach(service: Service, players: Sequence[Player], steps: int, device: str)
     test = service.task.test
     victim = service.victim.probabilities(test.x).argmax(axis=1)
     for player in players:
-        if player.student is None or (player.checkpoints and player.checkpoints[-1] == player.asked):
+        known = player.checkpoints and player.checkpoints[-1] == player.asked
+        if player.student is None or known or (player.by_itself and not alone):
             continue
         classes = logits_of(player.student, test.x, device).argmax(dim=1).cpu().numpy()
         player.checkpoints.append(player.asked)

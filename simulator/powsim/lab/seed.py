@@ -23,7 +23,7 @@ from powsim.lab.task import Task
 from powsim.lab.tasks import load_task
 from powsim.sweeps.store import write_whole
 
-SETTINGS = {"mixmatch": {"steps": 100.0}}
+SETTINGS = {"mixmatch": {"steps": 150.0}}
 """What differs from an attack's own defaults, so that a study takes two minutes."""
 
 OPENED = 0.3  # share of the time until the service stands

@@ -15,7 +15,8 @@ from powsim.lab.features import features
 from powsim.lab.networks import fitted, forward
 from powsim.lab.task import Images, Split, Task
 
-KINDS = ("ridge", "linear", "cnn")
+KINDS = ("ridge", "kernel", "linear", "cnn")
+LARGE = 8192  # private images above which "ridge" is linear: a kernel's vote compares with each of them
 SHARPNESS = 1.0  # of the kernel exp(-SHARPNESS |f - g|^2) between features, which have length 1
 RIDGE = 0.1
 CNN_STEPS, CNN_BATCH = 150, 32
@@ -74,17 +75,19 @@ def shards(split: Split, teachers: int, seed: int) -> list[NDArray[np.int64]]:
 def fit_teachers(task: Task, seed: int, *, kind: str = "ridge", device: str = "cpu") -> Teachers:
     """Return the task's ensemble, fitted on shards of its private data.
 
-    kind "ridge": kernel ridge regression on `features`, all shards as one batched Cholesky solve; a vote compares with
-    every private image. "linear": ridge regression on the features, for large private data. "cnn": small networks
-    trained together through `torch.func.vmap`, for natural images and GPUs. Raises ValueError.
+    kind "kernel": ridge regression with a Gaussian kernel on `features`, "linear": on the features themselves; all
+    shards as one batched Cholesky solve. "ridge": the first up to 8,192 private images, the second beyond. "cnn": small
+    networks trained together through `torch.func.vmap`, for natural images and GPUs. Raises ValueError.
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r} of teachers: choose one of {', '.join(KINDS)}")
     rows = shards(task.private, task.teachers, seed)
+    if kind == "ridge":
+        kind = "kernel" if len(task.private.x) <= LARGE else "linear"
     if kind == "cnn":
         scores, per_image = _networks(task, rows, seed, device)
     else:
-        scores, per_image = (_kernel if kind == "ridge" else _linear)(task, rows, device)
+        scores, per_image = (_kernel if kind == "kernel" else _linear)(task, rows, device)
     return Teachers(task.teachers, task.classes, device, scores, max(1, MEMORY // per_image))
 
 

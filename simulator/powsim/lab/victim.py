@@ -13,6 +13,7 @@ from powsim.lab.task import Images, Split, Task
 
 CHUNK = 1024  # images answered at once
 STEPS, BATCH = 500, 32
+COLOUR_STEPS = 3000  # natural images are harder than strokes
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +43,13 @@ class Victim:
         return float(np.mean(self.logits(split.x).argmax(axis=1) == split.y))
 
 
-def fit_victim(task: Task, seed: int, device: str = "cpu", *, steps: int = STEPS) -> Victim:
-    """Return the victim, trained on all of the task's private images as `networks.fitted` does."""
+def fit_victim(task: Task, seed: int, device: str = "cpu", *, steps: int | None = None) -> Victim:
+    """Return the victim, trained on all of the task's private images as `networks.fitted` does.
+
+    steps: of 64 images, default 600, and 3,000 for images in colour.
+    """
+    if steps is None:
+        steps = STEPS if task.shape[0] == 1 else COLOUR_STEPS
     every = [np.arange(len(task.private.x))]
     p = fitted(task.private.x, task.private.y, every, task.classes, seed, steps=steps, batch=BATCH, device=device)
     return Victim({name: value[0] for name, value in p.items()}, task.classes, device)

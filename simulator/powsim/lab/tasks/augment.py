@@ -24,7 +24,7 @@ class Distortion:
 
 
 def distorted(x: Images, size: tuple[int, int], limits: Distortion, rng: np.random.Generator) -> Images:
-    """Return images [N, channels, *size] up- or down-sampled and distorted, values in 0..1."""
+    """Return images [N, channels, *size] drawn larger or smaller and distorted, values in 0..1; black lies outside."""
     draws = torch.from_numpy(rng.uniform(-1, 1, (4, len(x))).astype(np.float32))
     out: Images = warped(torch.from_numpy(x), size, limits, draws).numpy()
     if limits.noise:
@@ -60,8 +60,10 @@ def augmented(
 
 
 def resized(x: Images, size: tuple[int, int]) -> Images:
-    """Return images [N, channels, *size], bilinear."""
-    return distorted(x, size, Distortion(), np.random.default_rng(0))
+    """Return images [N, channels, *size], bilinear, smoothed where they shrink; a flat image stays as flat."""
+    made = F.interpolate(torch.from_numpy(x), size, mode="bilinear", antialias=True, align_corners=False)
+    out: Images = made.numpy()
+    return out
 
 
 def stretched(x: Images) -> Images:

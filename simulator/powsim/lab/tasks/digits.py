@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim.lab.task import Images, Split, Task
-from powsim.lab.tasks.augment import Distortion, augmented, resized
+from powsim.lab.tasks.augment import Distortion, augmented, distorted
 from powsim.lab.tasks.photos import SOURCE, Crops
 
 PRIVATE, POOL = 900, 600  # originals; the other 297 test
@@ -38,7 +38,7 @@ def digits16(seed: int) -> Task:
         made(private, COPIES_PRIVATE),
         made(calibration, COPIES_POOL),
         made(users, COPIES_POOL),
-        Split(resized(x[test], (16, 16)), y[test], test),
+        Split(distorted(x[test], (16, 16), Distortion(), rng), y[test], test),
     )
 
 

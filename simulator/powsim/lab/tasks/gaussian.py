@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powsim.lab.task import Images, Split, Task
 from powsim.lab.tasks.augment import resized, stretched
 
 SIDE, CLASSES, STRANGERS = 8, 10, 12
-NOISE = 0.16
+NOISE = 0.2
 TEACHERS = 25
 SOURCE = "a Gaussian around each of 12 other random patterns"
 
@@ -23,9 +24,10 @@ def gaussian(seed: int, *, private: int = 900, pool: int = 2000, test: int = 100
     patterns = stretched(resized(coarse, (SIDE, SIDE)))
     first = 0
 
-    def around(rows: np.ndarray, rng: np.random.Generator) -> Images:
+    def around(rows: NDArray[np.int64], rng: np.random.Generator) -> Images:
         noise = rng.standard_normal((len(rows), 1, SIDE, SIDE), np.float32)
-        return np.clip(patterns[rows] + np.float32(NOISE) * noise, 0.0, 1.0)
+        out: Images = np.clip(patterns[rows] + np.float32(NOISE) * noise, 0.0, 1.0)
+        return out
 
     def made(count: int) -> Split:
         nonlocal first

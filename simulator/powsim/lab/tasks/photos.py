@@ -6,12 +6,10 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from powsim.lab.task import Images
-from powsim.lab.tasks.augment import stretched
+from powsim.lab.tasks.augment import resized, stretched
 
 ROWS, COLUMNS = 2, 3  # regions of a photograph: an arm each
 SOURCE = "contrast-stretched crops of scikit-learn's two photographs (china, flower)"
@@ -66,6 +64,5 @@ class Crops:
             top, left = np.clip((middle - side / 2).astype(int), 0, (tall - side, wide - side))
             crop = photo[top : top + side, left : left + side]
             crop = crop.mean(axis=2, keepdims=True) if channels == 1 else crop
-            piece = torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))[None]
-            out[row] = F.interpolate(piece, (height, width), mode="bilinear", antialias=True, align_corners=False)[0]
+            out[row] = resized(np.ascontiguousarray(crop.transpose(2, 0, 1))[None], (height, width))[0]
         return stretched(out)
