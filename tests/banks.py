@@ -58,7 +58,7 @@ def made_run(
     means = AGREEMENT if agreement is None else agreement
     original = np.repeat(np.arange(originals, dtype=np.int32), copies)
     kind = np.arange(originals) % classes
-    own = np.clip(agreements(rng, means["standard"], originals) - 0.01 * kind, 0, 1)
+    own = np.clip(agreements(rng, means.get("standard", 0.82), originals) - 0.01 * kind, 0, 1)
     agree = np.clip(own[original] + rng.normal(0, 0.05, len(original)), 0, 1)
     unsure = (1 - agree) * rng.uniform(0.3, 1, len(original))
     pool = Pool(

@@ -37,6 +37,11 @@ def test_a_query_costs_what_the_reference_says(bank: Bank, meter: str) -> None:
     assert found.max() <= high * (1 + 1e-12)
 
 
+def test_25_teachers_cost_within_the_band_that_was_published(bank: Bank) -> None:
+    """e2e.md section 2, from a routine of another author: [1.967, 7.789] for T = 25, sigma = 1, delta = 1e-5."""
+    assert cost_range(bank) == pytest.approx((1.967, 7.789), abs=5e-4)
+
+
 def test_rows_do_not_influence_each_other(bank: Bank) -> None:
     queries = bank.runs[0].recordings[1]
     order = np.random.default_rng(1).permutation(300)

@@ -14,25 +14,32 @@ from scipy.stats import t as student
 from banks import AGREEMENT, made_bank
 from powsim import catalogue
 from powsim.bank import Bank
-from powsim.bank.costs import all_costs, costs, running_eps
+from powsim.bank.costs import all_costs, cost_range, costs, running_eps
 from powsim.bank.evaluate import MIX, evaluate
 from powsim.bank.health import auc, outside_attack, plain_name, top_share
 from powsim.bank.mapping import MAPPINGS, calibrate
 from powsim.bank.scenarios import laundered
 from powsim.bank.users import Half
-from powsim.bank.verdict import AttackRow, Settings, Verdict, spread
+from powsim.bank.verdict import AttackRow, Settings, Spread, Verdict, spread
 
-ASKED = Settings(users=200)
+ASKED = Settings(users=100)
 
 
 @pytest.fixture(scope="module")
 def bank() -> Bank:
-    return made_bank(3, originals=120, copies=5)
+    return made_bank(3, originals=120, copies=5, teachers=12)  # few different histograms, so soon priced
 
 
 @pytest.fixture(scope="module")
 def verdict(bank: Bank) -> Verdict:
     return evaluate(bank, ASKED)
+
+
+def near(found: Spread, truth: Spread) -> bool:
+    """Return whether two spreads differ by rounding alone: sums were made in another order."""
+    return found.seeds == truth.seeds and np.allclose(
+        (found.median, found.low, found.high), (truth.median, truth.low, truth.high), rtol=1e-12
+    )
 
 
 def row(verdict: Verdict, attack: str, queries: int) -> AttackRow:
@@ -51,15 +58,15 @@ def test_auc_counts_pairs_and_halves_ties() -> None:
 
 
 def test_all_costs_are_the_costs_of_each() -> None:
-    bank = made_bank(2, queries=300, originals=20, copies=5, agreement={"standard": 0.82, "copycat": 0.5})
+    bank = made_bank(2, queries=120, originals=20, copies=2, agreement={"standard": 0.82, "copycat": 0.5})
     for meter in ("gnmax", "pknn", "gap"):
         for run, found in zip(bank.runs, all_costs(bank, meter), strict=True):
             np.testing.assert_allclose(found.pool, costs(bank, run.pool, meter), rtol=1e-13)
             for one in run.recordings:
                 np.testing.assert_allclose(found.recordings[one.attack], costs(bank, one, meter), rtol=1e-13)
             if meter != "gap":
-                together = running_eps(bank, run.recordings[1], meter, every=100)
-                assert found.composed("copycat", 200) == pytest.approx(together[1], rel=1e-12)
+                together = running_eps(bank, run.recordings[1], meter, every=40)
+                assert found.composed("copycat", 80) == pytest.approx(together[1], rel=1e-12)
             else:
                 assert math.isnan(found.composed("copycat", 1024))
 
@@ -88,7 +95,7 @@ def test_prices_follow_from_the_calibrating_half_alone(bank: Bank, verdict: Verd
         cost = costs(bank, run.pool)
         rng = np.random.default_rng([ASKED.seed, run.seed, 0])
         half = Half(run.pool, False)
-        users = cost[half.draw(half.mixes(200, rng), 1024, rng)]
+        users = cost[half.draw(half.mixes(100, rng), 1024, rng)]
         for kind in MAPPINGS:
             mapping = calibrate(kind, users, 32, mean(cost[~run.pool.user].tolist()))
             assert (mapping.ratios(users)[:, -1] > 2).mean() <= 0.05
@@ -126,7 +133,7 @@ def test_rows_of_the_users_half_do_not_enter_calibration(bank: Bank, verdict: Ve
     def shuffled(run):  # type: ignore[no-untyped-def]
         votes = run.pool.votes.copy()
         votes[run.pool.user] = 0
-        votes[run.pool.user, 0] = bank.teachers  # every user becomes as cheap as can be
+        votes[run.pool.user, 0] = 12  # every user becomes as cheap as can be
         return replace(run, pool=replace(run.pool, votes=votes))
 
     changed = evaluate(replace(bank, runs=tuple(map(shuffled, bank.runs))), ASKED)
@@ -172,7 +179,8 @@ def test_accounts(bank: Bank, verdict: Verdict) -> None:
     assert found["cumulative", 1].median > 100
     assert found["cumulative", 16].median < 4
     assert found["batch", 16].median == pytest.approx(found["batch", 1].median, rel=0.1)
-    assert found["cumulative", 1] == row(verdict, "copycat", 2048).prices["cumulative"].ratio
+    whole = row(verdict, "copycat", 2048).prices["cumulative"].ratio
+    assert near(found["cumulative", 1], whole)
 
 
 def test_laundering_hides_strange_queries_among_the_cheapest() -> None:
@@ -221,7 +229,7 @@ def test_time_to_a_target(bank: Bank, verdict: Verdict) -> None:
     by_row = {q: row(verdict, "standard", q).prices["cumulative"].ratio for q in (256, 1024)}
     queries = {int(run.recordings[0].checkpoints[np.argmax(run.recordings[0].accuracy >= 0.9)]) for run in bank.runs}
     if queries == {256}:
-        assert standard.by_mapping["cumulative"] == by_row[256]
+        assert near(standard.by_mapping["cumulative"], by_row[256])
 
 
 def test_curves_join_accuracy_and_time(bank: Bank, verdict: Verdict) -> None:
@@ -233,7 +241,7 @@ def test_curves_join_accuracy_and_time(bank: Bank, verdict: Verdict) -> None:
     assert curve.accuracy[4] == row(verdict, "copycat", 1024).accuracy
     line = next(one for one in verdict.lines if (one.attack, one.mapping) == ("copycat", "batch"))
     assert (line.queries[0], line.queries[-1]) == (32, 2048)
-    assert line.ratio[-1] == row(verdict, "copycat", 2048).prices["batch"].ratio
+    assert near(line.ratio[-1], row(verdict, "copycat", 2048).prices["batch"].ratio)
 
 
 def test_health_of_a_good_task(bank: Bank, verdict: Verdict) -> None:
@@ -244,25 +252,27 @@ def test_health_of_a_good_task(bank: Bank, verdict: Verdict) -> None:
     assert found.outside_attack == "copycat"
     assert found.victim_accuracy == spread([0.99] * 3)
     votes = bank.runs[0].pool.votes[bank.runs[0].pool.user]
-    assert top_share(votes) == pytest.approx(mean(max(one) / 25 for one in votes.tolist()))
+    assert top_share(votes) == pytest.approx(mean(max(one) / 12 for one in votes.tolist()))
     assert found.top_share_in.low <= top_share(votes) <= found.top_share_in.high
     inside = [float(costs(bank, run.pool)[run.pool.user].mean()) for run in bank.runs]
     assert found.cost_in == spread(inside)
-    assert found.position.median == pytest.approx((median(inside) - 1.96744) / (7.78941 - 1.96744), rel=1e-4)
-    assert found.cost_floor == pytest.approx(1.967, abs=1e-3)  # e2e.md section 2
-    assert found.cost_ceiling == pytest.approx(7.789, abs=1e-3)
+    low, high = cost_range(bank)
+    assert (found.cost_floor, found.cost_ceiling) == (low, high)
+    assert found.position.median == pytest.approx((median(inside) - low) / (high - low), rel=1e-12)
 
 
 def test_a_task_without_separation_says_so() -> None:
     blind = evaluate(
-        made_bank(2, originals=40, agreement={"standard": 0.82, "copycat": 0.82}), replace(ASKED, users=40)
+        made_bank(2, originals=40, teachers=12, agreement={"standard": 0.82, "copycat": 0.82}), replace(ASKED, users=40)
     )
     assert not blind.health.separates
     assert blind.health.warnings[0].startswith("no separation on this task: AUC 0.")
-    weak = evaluate(made_bank(1, originals=40, agreement={"standard": 0.25, "noise": 0.2}), replace(ASKED, users=40))
+    weak = evaluate(
+        made_bank(1, originals=40, teachers=12, agreement={"standard": 0.25, "noise": 0.2}), replace(ASKED, users=40)
+    )
     assert weak.health.saturated
     assert "% of the way from floor to ceiling" in weak.health.warnings[-1]
-    alone = evaluate(made_bank(1, originals=40, agreement={"standard": 0.8}), replace(ASKED, users=40))
+    alone = evaluate(made_bank(1, originals=40, teachers=12, agreement={"standard": 0.8}), replace(ASKED, users=40))
     assert not alone.health.separates
     assert "record copycat or noise" in alone.health.warnings[0]
     assert alone.laundering == ()
@@ -296,7 +306,7 @@ def test_short_and_empty_recordings() -> None:
 
         return replace(bank, runs=tuple(replace(run, recordings=tuple(map(one, run.recordings))) for run in bank.runs))
 
-    bank = cut(cut(made_bank(2, originals=40), "mixmatch", 64), "noise", 0)
+    bank = cut(cut(made_bank(2, originals=40, teachers=12), "mixmatch", 64), "noise", 0)
     found = evaluate(cut(bank, "worst-case", 20), replace(ASKED, users=40))
     assert [one.queries for one in found.attacks if one.attack == "mixmatch"] == [64]
     assert [one for one in found.attacks if one.attack == "noise"] == []
@@ -310,7 +320,7 @@ def test_short_and_empty_recordings() -> None:
 
 
 def test_longer_recordings_are_also_judged_at_their_end() -> None:
-    found = evaluate(made_bank(1, queries=3000, originals=40), replace(ASKED, users=40))
+    found = evaluate(made_bank(1, queries=3000, originals=40, teachers=12), replace(ASKED, users=40))
     assert [one.queries for one in found.attacks if one.attack == "copycat"] == [256, 1024, 2048, 3000]
 
 

@@ -151,7 +151,9 @@ def _many(verdict: Verdict, lines: list[Line], x: str) -> go.Figure | None:
     figure = go.Figure()
     _ranges(figure, lines, _look(verdict))
     _limits(figure, verdict)
-    return layout(figure, x, "time ratio", xaxis_type="log", yaxis_type="log")
+    shown = layout(figure, x, "time ratio", xaxis_type="log", yaxis_type="log")
+    shown.update_yaxes(dtick=1)
+    return shown
 
 
 def _honest(verdict: Verdict, kind: str) -> go.Figure | None:
@@ -171,7 +173,9 @@ def _accounts(verdict: Verdict) -> go.Figure | None:
         return None
     figure = go.Figure()
     _ranges(figure, lines, {kind: (colour(7 + index), "solid") for index, kind in enumerate(BOTH)})
-    return layout(figure, "accounts", "time ratio, all work added up", xaxis_type="log", yaxis_type="log")
+    shown = layout(figure, "accounts", "time ratio, all work added up", xaxis_type="log", yaxis_type="log")
+    shown.update_xaxes(tickvals=verdict.settings.accounts)
+    return shown
 
 
 def _table(sheet: Sheet) -> str:

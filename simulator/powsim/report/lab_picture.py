@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from powsim.report.palette import colour
 
 PALE = "#c9c9c9"
 RED = "#B00020"
+OTHERS = "other attacks"
 
 
 def write_lab_png(path: Path, verdict: Verdict) -> Path:
@@ -46,13 +48,15 @@ def _write(path: Path, verdict: Verdict) -> Path:
     for panel, kind in zip(above, BOTH, strict=True):
         _accuracy(panel, verdict, kind)
     above[0].set_ylabel("accuracy of the stolen model, %")
-    handles, labels = above[1].get_legend_handles_labels()
-    rows[0].legend(handles, labels, loc="outside right upper", fontsize=9)
+    keys = sorted(zip(*above[1].get_legend_handles_labels(), strict=True), key=lambda pair: pair[1] == OTHERS)
+    rows[0].legend(*zip(*keys, strict=True) if keys else ([], []), loc="outside right upper", fontsize=9)
     warned = f"\n{'; '.join(verdict.health.warnings)}" if verdict.health.warnings else ""
     rows[0].supxlabel(f"{_wrapped(health_line(verdict))}{warned}", fontsize=9, color="black" if healthy else RED)
     for panel, kind in zip(below[0], BOTH, strict=False):
         _many(panel, verdict, ratio_lines(verdict, kind), "queries", f"Time ratio: {PANELS[kind]}")
+        _ticks(panel, [4**power for power in range(3, 12)])
     _many(below[0, 2], verdict, granularity_lines(verdict, "batch"), "queries per puzzle", "Time ratio: batch mean")
+    _ticks(below[0, 2], verdict.settings.per_puzzle)
     for panel, kind in zip(below[1], BOTH, strict=False):
         _honest(panel, verdict, kind)
     _accounts(below[1, 2], verdict)
@@ -81,7 +85,7 @@ def _accuracy(panel: Any, verdict: Verdict, kind: str) -> None:
             own = colours.get(line.name)
             label = line.name if own and style == "-" else None
             if not own and style == "-" and not pale:
-                label, pale = "other attacks", True
+                label, pale = OTHERS, True
             weight, order = (1.8, 3) if own else (0.9, 1)
             mark = "o" if style == "-" else None
             panel.plot(
@@ -89,6 +93,7 @@ def _accuracy(panel: Any, verdict: Verdict, kind: str) -> None:
             )
     panel.set(xscale="log", xlabel="seconds of one account, on the device calibrated on", ylim=(0, 101))
     panel.set_title(titled(verdict, f"{PANELS[kind]}\ndotted: without puzzles, solid: with puzzles"), fontsize=10)
+    panel.minorticks_off()
     panel.grid(alpha=0.25)
     if not panel.lines:
         panel.text(0.5, 0.5, "no student was trained", ha="center", transform=panel.transAxes)
@@ -107,25 +112,32 @@ def _many(panel: Any, verdict: Verdict, lines: list[Line], x: str, title: str) -
     panel.set_title(titled(verdict, f"{title}\ndashed: promise, dotted red: ceiling"), fontsize=10)
 
 
+def _ticks(panel: Any, places: Sequence[int]) -> None:
+    """Name these places within the x axis; the minor ticks of a logarithmic one take most of the time of drawing."""
+    low, high = panel.get_xlim()
+    inside = [place for place in places if low <= place <= high]
+    panel.set_xticks(inside, [f"{place:,}" for place in inside])
+    panel.minorticks_off()
+
+
 def _honest(panel: Any, verdict: Verdict, kind: str) -> None:
     for index, line in enumerate(honest_lines(verdict, kind)):
         panel.plot(line.x, line.y, color=colour(index), lw=1.6, label=line.name)
     panel.axvline(verdict.settings.promise, color="#999", linestyle="--", linewidth=1)
     panel.set(xscale="log", yscale="log", ylim=(0.1, 110), xlabel="time ratio", ylabel="unseen users above, %")
+    _ticks(panel, [1, 2, 10, 100, 400])
     count = f"{verdict.settings.horizon_queries:,} queries"
-    panel.set_title(titled(verdict, f"Honest users, {count}: {PANELS[kind]}"), fontsize=10)
+    panel.set_title(titled(verdict, f"Honest users, {count}\n{PANELS[kind]}"), fontsize=10)
     if panel.lines[:-1]:
-        panel.legend(fontsize=8)
+        panel.legend(fontsize=8, framealpha=0.6)
 
 
 def _accounts(panel: Any, verdict: Verdict) -> None:
     for index, line in enumerate(account_lines(verdict)):
         panel.plot(line.x, line.y, color=colour(7 + index), marker="o", lw=1.8, label=PANELS[line.name])
         panel.fill_between(line.x, line.low, line.high, color=colour(7 + index), alpha=0.15, lw=0)
-    sizes = verdict.settings.accounts
     panel.set(xscale="log", yscale="log", xlabel="accounts asked in turn", ylabel="time ratio, all work added up")
-    panel.set_xticks(sizes, [str(size) for size in sizes])
-    panel.minorticks_off()
+    _ticks(panel, verdict.settings.accounts)
     panel.set_title(titled(verdict, f"{verdict.health.outside_attack or 'Strange queries'} over accounts"), fontsize=10)
     if panel.lines:
         panel.legend(fontsize=8)

@@ -6,7 +6,7 @@ import math
 
 from powsim.bank.evaluate import MIX
 from powsim.bank.verdict import Spread, Verdict
-from powsim.report.lab_sheets import EXPONENT, MARKED, at, ratio
+from powsim.report.lab_sheets import BOTH, EXPONENT, MARKED, at, ratio
 from powsim.text import factor, percent
 
 
@@ -98,6 +98,15 @@ def _honest(verdict: Verdict) -> list[str]:
         said.append(
             f"With {words}, {percent(own[asked].above_promise.median)} of unseen honest users exceed "
             f"{verdict.settings.promise:g}x at {asked:,} queries{later}."
+        )
+    asked = verdict.settings.horizon_queries
+    found = {(one.users, one.mapping): one for one in verdict.honest if one.queries == asked}
+    single = [who for who, kind in found if kind == "batch" and who.startswith("only ")]
+    if single:
+        who = max(single, key=lambda who: found[who, "batch"].p50.median)
+        total, batch = (ratio(found[who, kind].p50.median) for kind in BOTH)
+        said.append(
+            f"An honest user with {who} pays {total}x with a running total, {batch}x with batches, in the median."
         )
     return said
 

@@ -9,7 +9,8 @@ from powsim.bank.health import plain_name
 from powsim.bank.verdict import Spread, Verdict
 from powsim.report.lab_sheets import BOTH, NEVER_STOPPED, attacks_of
 
-MOST = 8  # attacks that get a colour of their own in a picture
+MOST = 9  # attacks that get a colour of their own in a picture
+OFTEN = ("jacobiantr", "gap", "knockoff", "datafree")  # what people look for next
 
 PANELS = {"cumulative": "running total, the authors' shape", "batch": "batch mean, no account kept"}
 
@@ -28,9 +29,9 @@ class Line:
 def emphasised(verdict: Verdict) -> list[str]:
     """Return the attacks to show in colour: those never stopped, the strange one, then others as recorded."""
     known = {plain_name(attack): attack for attack in attacks_of(verdict)}
-    first = [known[name] for name in NEVER_STOPPED if name in known]
+    first, next_ = ([known[name] for name in names if name in known] for names in (NEVER_STOPPED, OFTEN))
     outside = [verdict.health.outside_attack] if verdict.health.outside_attack else []
-    return list(dict.fromkeys([*first, *outside, *attacks_of(verdict)]))[:MOST]
+    return list(dict.fromkeys([*first, *outside, *next_, *attacks_of(verdict)]))[:MOST]
 
 
 def accuracy_lines(verdict: Verdict, kind: str | None) -> list[Line]:
