@@ -78,6 +78,8 @@ def recorded(study: Study, seed: int, report: Callable[[float], None] = lambda s
 def _device(asked: str) -> str:
     if asked == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise ValueError("torch sees no CUDA device: use --device cpu")
     return asked
 
 
