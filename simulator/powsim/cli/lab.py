@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 
-class Seeds(click.ParamType):
+class Seeds(click.ParamType):  # type: ignore[type-arg]
     """A number of seeds, 5 for 0 to 4, or a list with a comma: 3,7 (one seed alone: 3,)."""
 
     name = "N|LIST"
@@ -23,7 +23,9 @@ class Seeds(click.ParamType):
         except ValueError:
             numbers = []
         if not numbers or min(numbers) < 0 or (numbers == [0] and "," not in value):
-            self.fail(f"{value!r} is neither a number of seeds, such as 5, nor a list of them, such as 0,1,2.", param, ctx)
+            self.fail(
+                f"{value!r} is neither a number of seeds, such as 5, nor a list of them, such as 0,1,2.", param, ctx
+            )
         if "," in value:
             return tuple(numbers)
         if numbers[0] > 10_000:
@@ -40,7 +42,11 @@ class Seeds(click.ParamType):
     "--datafree-queries", type=click.IntRange(1, 10**9), default=20_000, show_default=True, help="Of DataFree."
 )
 @click.option(
-    "--steps", type=click.IntRange(1, 10**7), default=480, show_default=True, help="Training steps of each stolen model."
+    "--steps",
+    type=click.IntRange(1, 10**7),
+    default=480,
+    show_default=True,
+    help="Training steps of each stolen model.",
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study [powsim-lab/TASK].")
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes.")

@@ -131,6 +131,8 @@ def _reporter(errors: Console) -> Iterator[Callable[[Progress], None]]:
                 bar(text, now.share)
             elif time.monotonic() - said > EVERY_S:
                 said = time.monotonic()
-                _say(errors, f"{text}, {now.share:.0%}" + ("" if now.left_s is None else f", {lasting(now.left_s)} left"))
+                _say(
+                    errors, f"{text}, {now.share:.0%}" + ("" if now.left_s is None else f", {lasting(now.left_s)} left")
+                )
 
         yield report

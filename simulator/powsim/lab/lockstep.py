@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from powsim.bank.records import Recording
 from powsim.lab.attacks.base import Answers, Attack, Student, View
-from powsim.lab.attacks.parts import logits_of
-from powsim.lab.service import Metered, Service, joined
+from powsim.lab.attacks.parts import NetStudent, logits_of
+from powsim.lab.service import Metered, Service, joined, softmax
 from powsim.lab.students import Lesson, fit_students, fresh_student
 from powsim.lab.task import Images
 
@@ -38,6 +38,7 @@ class Player:
     queries: int
     asked: int = 0
     student: Student | None = None
+    fitted: NetStudent | None = None  # the same, where it is fitted here
     by_itself: bool = False  # whether the attack trains its student
     seen: list[Metered] = field(default_factory=list)
     waiting: list[tuple[Images, NDArray[np.float32]]] = field(default_factory=list)
@@ -64,8 +65,9 @@ def play(
     another number has its checkpoints in proportion. steps: of each student over all checkpoints. settings: of an
     attack's view. The same seed gives the same recordings whatever attacks play beside, but for rounding.
     """
+    own: Mapping[str, Mapping[str, float]] = settings or {}
     players = [
-        Player(kind(_view(service, kind, seed, device, (settings or {}).get(name, {}))), _own(seed, name), queries[name])
+        Player(kind(_view(service, kind, seed, device, own.get(name, {}))), _own(seed, name), queries[name])
         for name, kind in attacks.items()
     ]
     shares = np.sqrt(np.array(checkpoints, float))
@@ -84,9 +86,7 @@ def _own(seed: int, name: str) -> int:
     return int(np.random.SeedSequence([seed, zlib.crc32(name.encode())]).generate_state(1, np.uint64)[0] >> 2)
 
 
-def _view(
-    service: Service, kind: type[Attack], seed: int, device: str, settings: Mapping[str, float]
-) -> View:
+def _view(service: Service, kind: type[Attack], seed: int, device: str, settings: Mapping[str, float]) -> View:
     task = service.task
     return View(
         shape=task.shape,
@@ -127,11 +127,11 @@ def _ask(service: Service, players: Sequence[Player], share: float, usual: int) 
         going = asking
 
 
-def _as_sold(probabilities: NDArray[np.float32], labels: str) -> Answers:
+def _as_sold(logits: NDArray[np.float32], labels: str) -> Answers:
     """Return probabilities, or one-hot rows where only labels are sold."""
     if labels == "soft":
-        return probabilities
-    classes: Answers = np.eye(probabilities.shape[1], dtype=np.float32)[probabilities.argmax(axis=1)]
+        return softmax(logits)
+    classes: Answers = np.eye(logits.shape[1], dtype=np.float32)[logits.argmax(axis=1)]
     return classes
 
 
@@ -154,7 +154,9 @@ def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool,
 
     alone: whether attacks that train by themselves, which may take long, are asked for their students too.
     """
-    pupils, lessons = [], []
+    pupils: list[Player] = []
+    students: list[NetStudent] = []
+    lessons: list[Lesson] = []
     for player in players:
         if player.by_itself and not alone:
             continue
@@ -163,15 +165,14 @@ def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool,
         if own is not None:
             player.student, player.by_itself = own, True
         elif len(x):
-            if player.student is None:
-                player.student = fresh_student(service.task.shape, service.task.classes, player.seed, device)
+            fitted = player.fitted or fresh_student(service.task.shape, service.task.classes, player.seed, device)
             pupils.append(player)
+            students.append(fitted)
             lessons.append(Lesson(x, targets, player.seed + player.asked, player.attack.data in OWN_KIND))
-    fitted = fit_students([player.student for player in pupils], lessons, steps=steps)
-    for player, student in zip(pupils, fitted, strict=True):
-        player.student = student
+    for player, student in zip(pupils, fit_students(students, lessons, steps=steps), strict=True):
+        player.student = player.fitted = student
     test = service.task.test
-    victim = service.victim.probabilities(test.x).argmax(axis=1)
+    victim = service.victim.logits(test.x).argmax(axis=1)
     for player in players:
         known = player.checkpoints and player.checkpoints[-1] == player.asked
         if player.student is None or known or (player.by_itself and not alone):

@@ -128,9 +128,7 @@ def _row(attack: str, mapping: str, bits: NDArray[np.float64], result: MineResul
     )
 
 
-def _mined(
-    challenges: list[bytes], bits: float | NDArray[np.float64], backend: str, threads: int | None
-) -> MineResult:
+def _mined(challenges: list[bytes], bits: float | NDArray[np.float64], backend: str, threads: int | None) -> MineResult:
     return mine(challenges, bits, backend=backend, threads=threads)
 
 

@@ -51,7 +51,9 @@ def record_seed(study: Study, seed: int, run_file: Path, about_file: Path, share
     report(1.0)
 
 
-def recorded(study: Study, seed: int, report: Callable[[float], None] = lambda share: None) -> tuple[Run, dict[str, Any]]:
+def recorded(
+    study: Study, seed: int, report: Callable[[float], None] = lambda share: None
+) -> tuple[Run, dict[str, Any]]:
     """Return a seed's run, and what it knows about the bank as a whole."""
     device = _device(study.device)
     attacks = _attacks(study.attacks)

@@ -30,11 +30,16 @@ class Metered:
 
     votes: NDArray[np.uint16]  # [n, C] of the teachers
     knn: NDArray[np.uint16]  # [n, C] of the nearest private points
-    probabilities: NDArray[np.float32]  # [n, C] of the victim
+    logits: NDArray[np.float32]  # [n, C] of the victim
 
-    def rows(self, some: slice) -> Metered:
+    def rows(self, some: slice | NDArray[np.int64]) -> Metered:
         """Return some of the queries."""
-        return Metered(self.votes[some], self.knn[some], self.probabilities[some])
+        return Metered(self.votes[some], self.knn[some], self.logits[some])
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Return the victim's softmax, float32 [n, C]."""
+        return softmax(self.logits)
 
     @property
     def entropy(self) -> NDArray[np.float32]:
@@ -48,6 +53,13 @@ class Metered:
         """Return 1 - (p1 - p2) of the victim's softmax, in 0..1: [n]."""
         two = np.partition(self.probabilities, -2, axis=1)[:, -2:]
         return 1 - (two[:, 1] - two[:, 0])
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the softmax of each row."""
+    shares: NDArray[np.float32] = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return shares
 
 
 def joined(parts: Sequence[Metered]) -> Metered:
@@ -68,25 +80,30 @@ class Service:
     rows: dict[bytes, int]  # of the pool, by what an image is
 
     def answers(self, x: Images) -> NDArray[np.float32]:
-        """Return the victim's probabilities, float32 [n, C]; those of the pool are known already."""
-        return self._known(x, self.pool.probabilities, self.victim.probabilities)
-
-    def metered(self, x: Images, probabilities: NDArray[np.float32]) -> Metered:
-        """Return votes on queries that were answered."""
-        votes = self._known(x, self.pool.votes, self.teachers.votes)
-        return Metered(votes, self._known(x, self.pool.knn, self.neighbours.votes), probabilities)
-
-    def _known(self, x: Images, of_pool: NDArray[Any], other: Callable[[Images], NDArray[Any]]) -> NDArray[Any]:
-        row = np.array([self.rows.get(_digest(image), -1) for image in x], np.int64)
-        out = of_pool[row]
+        """Return the victim's logits, float32 [n, C]; those of the pool are known already."""
+        row = self._rows(x)
+        out = self.pool.logits[row]
         if (row < 0).any():
-            out[row < 0] = other(x[row < 0])
+            out[row < 0] = self.victim.logits(x[row < 0])
         return out
+
+    def metered(self, x: Images, logits: NDArray[np.float32]) -> Metered:
+        """Return the votes on queries that were answered."""
+        row = self._rows(x)
+        seen, new = self.pool.rows(row), row < 0
+        if new.any():
+            seen.votes[new] = self.teachers.votes(x[new])
+            seen.knn[new] = self.neighbours.of_logits(logits[new])
+        return Metered(seen.votes, seen.knn, logits)
+
+    def _rows(self, x: Images) -> NDArray[np.int64]:
+        """Return which of the pool each image is, -1 for none."""
+        return np.array([self.rows.get(_digest(image), -1) for image in x], np.int64)
 
     def costs(self, x: Images) -> NDArray[np.float64]:
         """Return what each query costs alone, eps at the task's delta: the oracle of attacks that declare one."""
         task = self.task
-        some, of_row = distinct(self._known(x, self.pool.votes, self.teachers.votes))
+        some, of_row = distinct(self.metered(x, self.answers(x)).votes)
         plan = PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend="reference")
         eps: NDArray[np.float64] = plan.eps(some, task.delta, conversion=CONVERSION)[0][of_row]
         return eps
@@ -109,8 +126,9 @@ class Service:
     def seconds_per_query(self) -> tuple[float, float]:
         """Return the time of an answer and of metering it, per query, in requests of 32: medians of 15."""
         x = self.images[:BATCH]
-        answered = _median_s(lambda: self.victim.probabilities(x))
-        metered = _median_s(lambda: (self.teachers.votes(x), self.neighbours.votes(x)))
+        logits = self.victim.logits(x)
+        answered = _median_s(lambda: self.victim.logits(x))
+        metered = _median_s(lambda: (self.teachers.votes(x), self.neighbours.of_logits(logits)))
         return answered / len(x), metered / len(x)
 
 
@@ -119,7 +137,8 @@ def open_service(task: Task, seed: int, device: str) -> Service:
     victim = fit_victim(task, seed, device)
     teachers, neighbours = fit_teachers(task, seed, device=device), fit_neighbours(task, victim)
     images = np.concatenate([task.calibration.x, task.users.x])
-    pool = Metered(teachers.votes(images), neighbours.votes(images), victim.probabilities(images))
+    logits = victim.logits(images)
+    pool = Metered(teachers.votes(images), neighbours.of_logits(logits), logits)
     rows = {_digest(image): row for row, image in enumerate(images)}
     return Service(task, victim, teachers, neighbours, images, pool, rows)
 
