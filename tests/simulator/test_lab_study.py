@@ -23,7 +23,8 @@ from pathlib import Path
 import sys
 from powsim.lab.study import Study, record
 if __name__ == "__main__":
-    record(Study("gaussian", ("standard", "noise"), (0, 1), queries=64, steps=5, device="cpu"), Path(sys.argv[1]), workers=1)
+    study = Study("gaussian", ("standard", "noise"), (0, 1), queries=64, steps=5, device="cpu")
+    record(study, Path(sys.argv[1]), workers=1)
 """
 
 

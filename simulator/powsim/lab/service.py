@@ -52,7 +52,8 @@ class Metered:
     def gap(self) -> NDArray[np.float32]:
         """Return 1 - (p1 - p2) of the victim's softmax, in 0..1: [n]."""
         two = np.partition(self.probabilities, -2, axis=1)[:, -2:]
-        return 1 - (two[:, 1] - two[:, 0])
+        found: NDArray[np.float32] = 1 - (two[:, 1] - two[:, 0])
+        return found
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
