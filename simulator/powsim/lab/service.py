@@ -46,7 +46,8 @@ class Metered:
         """Return the entropy of the victim's softmax by ln C, in 0..1: [n]."""
         p = self.probabilities.astype(np.float64)
         total = -(p * np.log(np.maximum(p, np.finfo(np.float64).tiny))).sum(axis=1)
-        return np.clip(total / np.log(p.shape[1]), 0, 1).astype(np.float32)
+        shares: NDArray[np.float32] = np.clip(total / np.log(p.shape[1]), 0, 1).astype(np.float32)
+        return shares
 
     @property
     def gap(self) -> NDArray[np.float32]:
