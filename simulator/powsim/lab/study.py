@@ -67,6 +67,25 @@ class Study:
 
 
 @dataclass(frozen=True)
+class Size:
+    """How large a study of a task is where nothing is said."""
+
+    seeds: int
+    queries: int
+    datafree_queries: int
+    steps: int
+    mining_s: float  # what its puzzles together may take
+
+
+USUAL, SMALL = Size(5, 1024, 20_000, 480, 6.0), Size(3, 512, 4_000, 160, 1.0)
+
+
+def size_of(task: str) -> Size:
+    """Return the size of a task's study: of 8x8 images, which are there to look quickly, a small one."""
+    return SMALL if task in ("digits8", "gaussian") else USUAL
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a study is."""
 
