@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from powsim.bank.evaluate import MIX
-from powsim.bank.verdict import Spread, Verdict
+from powsim.bank.verdict import AttackRow, Spread, Verdict
 from powsim.report.lab_sheets import BOTH, EXPONENT, MARKED, at, ratio
 from powsim.text import factor, percent
 
@@ -56,10 +56,10 @@ def lab_findings(verdict: Verdict) -> list[str]:
         cumulative, batch = row.prices["cumulative"], row.prices["batch"]
         ceiling = batch.at_ceiling.median >= MARKED
         said.append(
-            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's. The mapping "
-            f"makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running total and "
-            f"{_range(batch.ratio)} with batches{', where most puzzles cost the ceiling' if ceiling else ''}. "
-            f"{EXPONENT}."
+            f"One query of {row.attack} costs {ratio(row.cost_ratio.value)} times the standard user's{_together(row)}. "
+            f"The mapping makes that {_range(cumulative.ratio)} in time after {row.queries:,} queries with a running "
+            f"total and {_range(batch.ratio)} with batches"
+            f"{', where most puzzles cost the ceiling' if ceiling else ''}. {EXPONENT}."
         )
     single = [
         one for one in verdict.granularity if (one.attack, one.mapping, one.queries_per_puzzle) == (outside, "batch", 1)
@@ -85,6 +85,13 @@ def lab_findings(verdict: Verdict) -> list[str]:
         added = verdict.metering_s_per_query / verdict.seconds_per_query
         said.append(f"Metering a query takes {ratio(added)} times as long as answering it; ratios leave that out.")
     return said
+
+
+def _together(row: AttackRow) -> str:
+    """Return what all queries cost when their Renyi costs are added up first, where the meter has such costs."""
+    if row.composed_ratio is None or math.isnan(row.composed_ratio.value):
+        return ""
+    return f" ({ratio(row.composed_ratio.value)} times for all together, Renyi costs added up first)"
 
 
 def _honest(verdict: Verdict) -> list[str]:
