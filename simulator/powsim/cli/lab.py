@@ -36,18 +36,10 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 @click.command()
 @click.option("--task", default="digits16", show_default=True, metavar="NAME|PATH", help="A task, or data files.")
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only these attacks, or FILE.py:CLASS [15].")
-@click.option("--seeds", type=Seeds(), default="5", show_default=True, help="How many, or which: 0,1,7.")
-@click.option("--queries", type=click.IntRange(1, 10**7), default=1024, show_default=True, help="Of each attack.")
-@click.option(
-    "--datafree-queries", type=click.IntRange(1, 10**9), default=20_000, show_default=True, help="Of DataFree."
-)
-@click.option(
-    "--steps",
-    type=click.IntRange(1, 10**7),
-    default=480,
-    show_default=True,
-    help="Training steps of each stolen model.",
-)
+@click.option("--seeds", type=Seeds(), help="How many, or which: 0,1,7 [5; of 8x8 tasks 3].")
+@click.option("--queries", type=click.IntRange(1, 10**7), help="Of each attack [1024; 512].")
+@click.option("--datafree-queries", type=click.IntRange(1, 10**9), help="Of DataFree [20000; 4000].")
+@click.option("--steps", type=click.IntRange(1, 10**7), help="Training steps of each stolen model [480; 160].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study [powsim-lab/TASK].")
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes.")
 @click.option(
@@ -57,10 +49,10 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 def lab(
     task: str,
     attacks: tuple[str, ...],
-    seeds: tuple[int, ...],
-    queries: int,
-    datafree_queries: int,
-    steps: int,
+    seeds: tuple[int, ...] | None,
+    queries: int | None,
+    datafree_queries: int | None,
+    steps: int | None,
     out: Path | None,
     workers: int,
     device: str,
@@ -72,7 +64,16 @@ def lab(
     page and a picture. Run it again to go on where it ended: seeds that are done are kept.
     """
     from powsim.cli.studying import run
-    from powsim.lab.study import Study
+    from powsim.lab.study import Study, size_of
 
-    study = Study(task, attacks, seeds, queries, datafree_queries, steps, device)
-    run(study, out or Path("powsim-lab") / Path(task).stem, workers, as_json)
+    size = size_of(task)
+    study = Study(
+        task,
+        attacks,
+        tuple(range(size.seeds)) if seeds is None else seeds,
+        queries or size.queries,
+        datafree_queries or size.datafree_queries,
+        steps or size.steps,
+        device,
+    )
+    run(study, out or Path("powsim-lab") / Path(task).stem, workers, size.mining_s, as_json)

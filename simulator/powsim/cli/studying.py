@@ -33,7 +33,7 @@ EVERY_S = 10.0  # between two lines of progress where stderr is no terminal
 BANK = "bank.npz"
 
 
-def run(study: Study, folder: Path, workers: int, as_json: bool) -> None:
+def run(study: Study, folder: Path, workers: int, mining_s: float, as_json: bool) -> None:
     """Record, evaluate, mine, write, print. An interrupt says how to go on."""
     errors, begin = words(), time.perf_counter()
     if folder.exists() and not folder.is_dir():
@@ -50,7 +50,11 @@ def run(study: Study, folder: Path, workers: int, as_json: bool) -> None:
             seeds = prepared(bank, settings)
             bar("mining", 0.1)
             mining = mine_study(
-                seeds, study.id, settings.queries_per_puzzle, report=lambda share: bar("mining", 0.1 + 0.8 * share)
+                seeds,
+                study.id,
+                settings.queries_per_puzzle,
+                budget_s=mining_s,
+                report=lambda share: bar("mining", 0.1 + 0.8 * share),
             )
             interrupts.check()
             bar("evaluating", 0.9)
