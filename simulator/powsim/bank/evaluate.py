@@ -54,15 +54,26 @@ class Seed:
         return next(one for one in self.run.recordings if one.attack == attack)
 
 
-def evaluate(bank: Bank, settings: Settings | None = None, mined: Iterable[Mined] = ()) -> Verdict:
-    """Return everything that the bank says under the settings; the same bank and settings give the same verdict.
-
-    mined: puzzles that were really solved, shown beside. Raises ValueError for settings that cannot be.
-    """
+def prepared(bank: Bank, settings: Settings | None = None) -> list[Seed]:
+    """Return each run with its costs, calibrations and honest users. Raises ValueError for settings that cannot be."""
     asked = _checked(settings or Settings())
     priced = all_costs(bank, asked.meter, asked.sigma, asked.delta)
     standard = standard_attack(bank)
-    seeds = [_seed(run, costs, standard, asked) for run, costs in zip(bank.runs, priced, strict=True)]
+    return [_seed(run, costs, standard, asked) for run, costs in zip(bank.runs, priced, strict=True)]
+
+
+def evaluate(
+    bank: Bank, settings: Settings | None = None, mined: Iterable[Mined] = (), seeds: list[Seed] | None = None
+) -> Verdict:
+    """Return everything that the bank says under the settings; the same bank and settings give the same verdict.
+
+    mined: puzzles that were really solved, shown beside. seeds: the bank `prepared` under the same settings, where it
+    was needed before. Raises ValueError for settings that cannot be.
+    """
+    asked = _checked(settings or Settings())
+    seeds = prepared(bank, asked) if seeds is None else seeds
+    priced = [seed.costs for seed in seeds]
+    standard = standard_attack(bank)
     attacks = [one.attack for one in bank.runs[0].recordings]
     outside = outside_attack(bank)
     honest, honest_curves = _honest(seeds, asked)

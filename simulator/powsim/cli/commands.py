@@ -14,6 +14,7 @@ import click
 
 from powsim import __version__
 from powsim.cli import sweep_commands
+from powsim.cli.lab import lab
 from powsim.text import printable, shown
 from powsim_kernels import BACKENDS
 
@@ -372,5 +373,5 @@ def cost(
     cost_file(votes, settings, delta, conversion, key, identity, out, not no_save, force, as_json)
 
 
-for command in (sweep_commands.sweep, sweep_commands.status, sweep_commands.merge):
+for command in (lab, sweep_commands.sweep, sweep_commands.status, sweep_commands.merge):
     cli.add_command(command)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 ORIENTATIONS, CELLS = 8, 4
 WIDTH = ORIENTATIONS * CELLS * CELLS
-CHUNK = 4096  # images at once: about 60 MB at 16x16
+CHUNK = 512  # images at once: about 8 MB at 16x16
 
 
 def features(x: NDArray[np.float32] | torch.Tensor, device: str = "cpu") -> torch.Tensor:

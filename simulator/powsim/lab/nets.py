@@ -21,11 +21,11 @@ def small_cnn(shape: tuple[int, int, int], classes: int, generator: torch.Genera
         )
     net = nn.Sequential(
         nn.utils.skip_init(nn.Conv2d, channels, 8, 3, padding=1),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.utils.skip_init(nn.Conv2d, 8, 24, 3, padding=1),
-        nn.ReLU(),
         nn.MaxPool2d(2),
+        nn.ReLU(),
         nn.Flatten(),
         nn.utils.skip_init(nn.Linear, 24 * (height // 4) * (width // 4), 64),
         nn.ReLU(),

@@ -12,7 +12,7 @@ from powsim.lab.networks import Parameters, fitted, forward
 from powsim.lab.task import Images, Split, Task
 
 CHUNK = 1024  # images answered at once
-STEPS, BATCH = 600, 64
+STEPS, BATCH = 500, 32
 COLOUR_STEPS = 3000  # natural images are harder than strokes
 
 
