@@ -45,6 +45,7 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where torch runs."
 )
+@click.option("--full", is_flag=True, help="Print every table of the page.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def lab(
     task: str,
@@ -56,6 +57,7 @@ def lab(
     out: Path | None,
     workers: int,
     device: str,
+    full: bool,
     as_json: bool,
 ) -> None:
     """Run real extraction attacks on a real model, price them, and mine every puzzle of the study.
@@ -76,4 +78,4 @@ def lab(
         steps or size.steps,
         device,
     )
-    run(study, out or Path("powsim-lab") / Path(task).stem, workers, size.mining_s, as_json)
+    run(study, out or Path("powsim-lab") / Path(task).stem, workers, size.mining_s, as_json, full)

@@ -74,7 +74,8 @@ def play(
     fits = np.maximum(1, np.round(steps * shares / shares.sum())).astype(int)
     for number, checkpoint in enumerate(checkpoints):
         _ask(service, players, checkpoint / checkpoints[-1], checkpoints[-1])
-        _teach(service, players, int(fits[number]), (len(checkpoints) - 1 - number) % ALONE_EVERY == 0, device)
+        left = len(checkpoints) - 1 - number
+        _teach(service, players, int(fits[number]), left % ALONE_EVERY == 0, left == 0, device)
         if report is not None:
             report((number + 1) / len(checkpoints))
     _vote(service, players)
@@ -149,10 +150,11 @@ def _vote(service: Service, players: Sequence[Player]) -> None:
         player.waiting.clear()
 
 
-def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool, device: str) -> None:
+def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool, last: bool, device: str) -> None:
     """Fit the students on what their attackers know now, measure them and hand them over.
 
-    alone: whether attacks that train by themselves, which may take long, are asked for their students too.
+    alone: whether attacks that train by themselves, which may take long, are asked for their students too. last: no
+    attack asks any more, so none needs its student.
     """
     pupils: list[Player] = []
     students: list[NetStudent] = []
@@ -181,7 +183,8 @@ def _teach(service: Service, players: Sequence[Player], steps: int, alone: bool,
         player.checkpoints.append(player.asked)
         player.accuracy.append(float(np.mean(classes == test.y)))
         player.fidelity.append(float(np.mean(classes == victim)))
-        player.attack.student_updated(player.student)
+        if not last:
+            player.attack.student_updated(player.student)
 
 
 def _recording(player: Player, service: Service) -> Recording:

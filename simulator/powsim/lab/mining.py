@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,9 @@ from powsim.bank.verdict import Mined
 from powsim_kernels import MineResult, mine
 
 BASELINE_S = 1e-3  # undefended time of the queries of one puzzle
-BUDGET_S = 6.0  # what all puzzles together may take: their times are scaled down to it
+BUDGET_S = 2.0  # what all puzzles together may take: their times are scaled down to it
 MAPPING = "batch"
-LOOP_BITS, LOOP_PUZZLES = 14.0, 128  # what the rate is measured with: about 2 million hashes, three times
+LOOP_BITS, LOOP_PUZZLES, EASY = 14.0, 64, 1024  # what the rate is measured with: a million hashes, three times
 TAIL = 0.025
 
 
@@ -27,12 +28,13 @@ class Rate:
     """How fast `mine` solves many puzzles at once on this machine."""
 
     hashes_per_s: float
+    seconds_per_call: float  # whatever it solves
     seconds_per_puzzle: float  # beside its hashes
     backend: str
 
     def seconds(self, puzzles: int, tries: float) -> float:
-        """Return the time that so much work takes."""
-        return puzzles * self.seconds_per_puzzle + tries / self.hashes_per_s
+        """Return the time that one call with so much work takes."""
+        return self.seconds_per_call + puzzles * self.seconds_per_puzzle + tries / self.hashes_per_s
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,22 @@ class Mining:
     seconds: float
 
 
-def measured_rate(backend: str = "auto", threads: int | None = None) -> Rate:
-    """Return the rate of `mine`, by the loop that then solves the study's puzzles: the best of three."""
-    spent: list[tuple[float, float]] = []
-    for repeat in range(4):
-        easy = _mined([_challenge("rate", repeat, 0, row) for row in range(2048)], 0.0, backend, threads)
-        hard = _mined([_challenge("rate", repeat, 1, row) for row in range(LOOP_PUZZLES)], LOOP_BITS, backend, threads)
-        each = easy.seconds / 2048
+def measured_rate(backend: str = "auto", threads: int = 1, repeats: int = 3) -> Rate:
+    """Return the rate of `mine`, by the loop that solves the study's puzzles: medians of some repeats.
+
+    Calls with one easy puzzle, with many, and with hard ones tell apart what a call, a puzzle and a hash take.
+    """
+    spent: list[tuple[float, float, float]] = []
+    for repeat in range(repeats + 1):
+        one = _mined([_challenge("rate", repeat, 0)], 0.0, backend, threads)
+        easy = _mined([_challenge("rate", repeat, 1, row) for row in range(EASY)], 0.0, backend, threads)
+        hard = _mined([_challenge("rate", repeat, 2, row) for row in range(LOOP_PUZZLES)], LOOP_BITS, backend, threads)
+        each = max(easy.seconds - one.seconds, 0.0) / (EASY - 1)
+        hashing = max(hard.seconds - one.seconds - LOOP_PUZZLES * each, 1e-9)
         if repeat:  # the first compiles
-            spent.append((max(hard.seconds - LOOP_PUZZLES * each, 1e-9) / float(hard.tries.sum()), each))
-    return Rate(1 / min(spent)[0], min(each for _, each in spent), hard.backend)
+            spent.append((hashing / float(hard.tries.sum()), one.seconds, each))
+    per_hash, call, each = (statistics.median(column) for column in zip(*spent, strict=True))
+    return Rate(1 / per_hash, call, each, hard.backend)
 
 
 def mine_study(
@@ -66,7 +74,7 @@ def mine_study(
     mapping: str = MAPPING,
     budget_s: float = BUDGET_S,
     backend: str = "auto",
-    threads: int | None = None,
+    threads: int = 1,
     report: Callable[[float], None] | None = None,
 ) -> Mining:
     """Return tries and seconds of every puzzle of every attack and seed, beside expectation.
@@ -74,7 +82,9 @@ def mine_study(
     A puzzle's time under the calibrated mapping becomes work at the rate measured just before, and a difficulty of
     log2(work) bits, fractions and all. All times are scaled by one factor, so that the whole takes about budget_s.
     The sum of n geometric tries with chances p has mean sum(1/p) and variance sum((1-p)/p^2), exactly; the 95 %
-    interval is that of a gamma law with both.
+    interval is that of a gamma law with both. Expected seconds are of the rates before and after, half and half: other
+    work on the machine comes and goes. threads: with one, time is the sum over puzzles, and does not depend on how
+    puzzles fall on threads.
     """
     begin = time.perf_counter()
     rate = measured_rate(backend, threads)
@@ -85,7 +95,7 @@ def mine_study(
     }
     total = BASELINE_S * sum(float(own.sum()) for some in times.values() for own in some)
     scale = min(1.0, budget_s / total) if total > 0 else 1.0
-    rows = []
+    solved: list[tuple[str, NDArray[np.float64], MineResult]] = []
     for number, attack in enumerate(attacks):
         challenges = [
             _challenge(study, attack, seed.run.seed, row)
@@ -95,11 +105,12 @@ def mine_study(
         if challenges:
             work = np.concatenate(times[attack]) * BASELINE_S * scale * rate.hashes_per_s
             bits = np.log2(np.maximum(work, 1.0))
-            result = _mined(challenges, bits, backend, threads)
-            rows.append(_row(attack, mapping, bits, result, rate))
+            solved.append((attack, bits, _mined(challenges, bits, backend, threads)))
         if report is not None:
             report((number + 1) / len(attacks))
-    return Mining(tuple(rows), rate, BASELINE_S, scale, time.perf_counter() - begin)
+    rates = (rate, measured_rate(backend, threads, 2)) if solved else (rate,)
+    rows = tuple(_row(attack, mapping, bits, result, rates) for attack, bits, result in solved)
+    return Mining(rows, rate, BASELINE_S, scale, time.perf_counter() - begin)
 
 
 def interval(bits: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -113,7 +124,7 @@ def interval(bits: NDArray[np.float64]) -> tuple[float, float, float]:
     return mean, low, high
 
 
-def _row(attack: str, mapping: str, bits: NDArray[np.float64], result: MineResult, rate: Rate) -> Mined:
+def _row(attack: str, mapping: str, bits: NDArray[np.float64], result: MineResult, rates: Sequence[Rate]) -> Mined:
     mean, low, high = interval(bits)
     return Mined(
         attack=attack,
@@ -123,12 +134,12 @@ def _row(attack: str, mapping: str, bits: NDArray[np.float64], result: MineResul
         tries=int(result.tries.sum(dtype=np.uint64)),
         low_tries=low,
         high_tries=high,
-        expected_s=rate.seconds(len(bits), mean),
+        expected_s=statistics.fmean(rate.seconds(len(bits), mean) for rate in rates),
         mined_s=float(result.seconds),
     )
 
 
-def _mined(challenges: list[bytes], bits: float | NDArray[np.float64], backend: str, threads: int | None) -> MineResult:
+def _mined(challenges: list[bytes], bits: float | NDArray[np.float64], backend: str, threads: int) -> MineResult:
     return mine(challenges, bits, backend=backend, threads=threads)
 
 

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch.func import vmap
 
+from powsim.lab.adam import Adam
+from powsim.lab.layout import channels_last
 from powsim.lab.tasks.augment import Distortion, warped
 
 WIDTHS = (16, 32)
@@ -66,25 +68,27 @@ def fitted(
     images, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
     channels, height, width = x.shape[1:]
     start = fresh(len(shards), (channels, height, width), classes, generator)
-    p = {name: value.to(device).requires_grad_() for name, value in start.items()}
-    optimiser = torch.optim.Adam(p.values(), lr=RATE, fused=True)
+    alone = len(shards) == 1  # then without vmap, whose convolutions cost a fifth more
+    p = {name: value.to(device) for name, value in start.items()}
+    if alone:
+        p = {name: value[0] for name, value in p.items()}
+        p = {name: channels_last(value) if value.dim() == 4 else value for name, value in p.items()}
+    optimiser = Adam([value.requires_grad_() for value in p.values()], RATE)
     sizes = torch.tensor([len(rows) for rows in shards])[:, None]
     table = torch.zeros(len(shards), int(sizes.max()), dtype=torch.int64)
     for shard, rows in zip(table, shards, strict=True):
         shard[: len(rows)] = torch.from_numpy(rows)
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = RATE * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.rate = RATE * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
         places = (torch.rand(len(shards), batch, generator=generator) * sizes).long()
         rows = table.gather(1, places).flatten().to(device)
         draws = (2 * torch.rand(4, len(rows), generator=generator) - 1).to(device)
         some = warped(images[rows], (height, width), DISTORTION, draws)
-        optimiser.zero_grad()
-        if len(shards) == 1:  # vmap's convolutions cost a fifth more
-            logits = forward({name: value[0] for name, value in p.items()}, some)
+        if alone:
+            logits = forward(p, some)
         else:
             logits = vmap(forward)(p, some.view(len(shards), batch, channels, height, width)).flatten(0, 1)
         loss = F.cross_entropy(logits, labels[rows], reduction="sum") / batch
         loss.backward()  # networks share no parameter: the gradient of the sum is each one's own
         optimiser.step()
-    return {name: value.detach() for name, value in p.items()}
+    return {name: value.detach()[None] if alone else value.detach() for name, value in p.items()}

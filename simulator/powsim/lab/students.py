@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from powsim.lab.adam import Adam
 from powsim.lab.attacks.base import Answers
 from powsim.lab.attacks.parts import NetStudent
 from powsim.lab.nets import small_cnn
@@ -67,16 +68,14 @@ def fit_students(
     rows = _batches(lessons, steps, batch).to(device)
     shifted = torch.tensor([lesson.shifts for lesson in lessons], device=device)[:, None, None, None]
     turns = torch.randint(-1, 2, (steps, 2), generator=torch.Generator().manual_seed(steps)).tolist()
-    optimiser = torch.optim.Adam(weights, lr=rate, fused=True)
+    optimiser = Adam(weights, rate)
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.rate = rate * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
         own = rows[step]  # [batch, S]
         images = x[own]
         if turns[step] != [0, 0] and shifted.any():
             images = torch.where(shifted, _shifted(images, *turns[step]), images)
         logits = forward(nets[0], weights, images)
-        optimiser.zero_grad()
         # The sum over students keeps their gradients apart; the mean is over each one's batch.
         (-(targets[own.T] * F.log_softmax(logits, dim=2)).sum(dim=2).mean(dim=1).sum()).backward()
         optimiser.step()

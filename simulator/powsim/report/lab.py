@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from powsim.bank.verdict import Verdict
-from powsim.report.lab_sentences import about, health_line, lab_findings
+from powsim.report.lab_sentences import about, health_line, lab_findings, mined_line
 from powsim.report.lab_sheets import Cell, Sheet, sheets
 from powsim.report.terminal import fits
 from powsim.text import printable
@@ -22,7 +22,7 @@ NAME = 14  # characters of a name that stand on one line: six numbers beside it 
 def lab_report(verdict: Verdict, width: int = 80, brief: bool = False) -> list[RenderableType]:
     """Return what to print: what was studied, its health, sentences, and tables in pieces that fit the width.
 
-    brief: only the tables that nobody should miss.
+    brief: only the tables that nobody should miss, and one line for the puzzles mined.
     """
     health = verdict.health
     style = "green" if health.separates and not health.saturated else "bold red"
@@ -35,6 +35,8 @@ def lab_report(verdict: Verdict, width: int = 80, brief: bool = False) -> list[R
         parts.append(Text(""))
         parts += [_table(piece) for piece in _pieces(sheet, width)]
         parts.append(Text(sheet.note, style="dim"))
+    if brief and verdict.mined:
+        parts += [Text(""), Text.assemble(("mined: ", "bold"), printable(mined_line(verdict)))]
     return parts
 
 

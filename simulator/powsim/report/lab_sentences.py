@@ -7,7 +7,7 @@ import math
 from powsim.bank.evaluate import MIX
 from powsim.bank.verdict import AttackRow, Spread, Verdict
 from powsim.report.lab_sheets import BOTH, EXPONENT, MARKED, at, ratio
-from powsim.text import factor, percent
+from powsim.text import factor, number, percent
 
 
 def about(verdict: Verdict) -> str:
@@ -85,6 +85,21 @@ def lab_findings(verdict: Verdict) -> list[str]:
         added = verdict.metering_s_per_query / verdict.seconds_per_query
         said.append(f"Metering a query takes {ratio(added)} times as long as answering it; ratios leave that out.")
     return said
+
+
+def mined_line(verdict: Verdict) -> str:
+    """Return how the puzzles that were really solved compare with the law, all together; nothing where none were."""
+    rows = verdict.mined
+    if not rows:
+        return ""
+    inside = sum(row.low_tries <= row.tries <= row.high_tries for row in rows)
+    tries, expected = sum(row.tries for row in rows), sum(row.expected_tries for row in rows)
+    spent, due = sum(row.mined_s for row in rows), sum(row.expected_s for row in rows)
+    return (
+        f"{sum(row.puzzles for row in rows):,} puzzles mined: {number(tries)} tries, expected {number(expected)} "
+        f"({tries / expected - 1:+.1%}); {spent:.2f} s, expected {due:.2f} s ({spent / due - 1:+.1%}); tries of "
+        f"{inside} of {len(rows)} attacks lie in their 95 % interval"
+    )
 
 
 def _together(row: AttackRow) -> str:

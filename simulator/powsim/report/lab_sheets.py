@@ -38,7 +38,7 @@ class Sheet:
     rows: tuple[tuple[Cell, ...], ...]
     note: str
     names: int = 1
-    brief: bool = True  # shown where only the most important is
+    brief: bool = False  # whether it is shown where only the most important is
 
 
 def ratio(value: float) -> str:
@@ -110,6 +110,7 @@ def attacks_sheet(verdict: Verdict) -> Sheet:
         f"time without, median and range over {len(verdict.seeds)} seeds, in expectation. {MARK}: at least half of the "
         f"puzzles cost the ceiling ({verdict.settings.ceiling:g} times the undefended time), so the ratio tells the "
         "ceiling.",
+        brief=True,
     )
 
 
@@ -126,7 +127,6 @@ def counts_sheet(verdict: Verdict) -> Sheet:
         ("attack", *(f"{head(kind)} {n:,}" for kind in BOTH for n in counts)),
         tuple(rows),
         "A running total grows with every query, and its exponent with it; a batch's mean does not.",
-        brief=False,
     )
 
 
@@ -144,7 +144,6 @@ def models_sheet(verdict: Verdict) -> Sheet:
         ("attack", *(f"{what} {n:,}" for what in ("accuracy", "fidelity") for n in counts)),
         tuple(rows),
         "At the last checkpoint within so many queries. fidelity: agreement with the victim on the test set.",
-        brief=False,
     )
 
 
@@ -179,6 +178,7 @@ def not_stopped_sheet(verdict: Verdict) -> Sheet:
         "Always shown, whatever the figures. Accounts are asked in turn. Laundered: strange queries hidden among the "
         "cheapest of one's own ordinary ones; for each strange one, over the undefended time of those alone. cumul. "
         "also charges who costs less than expected, one-sided does not.",
+        brief=True,
     )
 
 
@@ -222,7 +222,6 @@ def granularity_sheet(verdict: Verdict, kind: str) -> Sheet:
         tuple(rows),
         f"At {verdict.settings.horizon_queries:,} queries, calibrated anew for each size. One query tells little; "
         "the mean of a batch tells much.",
-        brief=kind == "batch",
     )
 
 
@@ -239,7 +238,6 @@ def accounts_sheet(verdict: Verdict) -> Sheet:
         ("attack", *(f"{head(kind)} {n}" for kind in BOTH for n in sizes)),
         tuple(rows),
         "Time ratio of the whole campaign over so many accounts that are asked in turn; all work is added up.",
-        brief=False,
     )
 
 
@@ -317,8 +315,9 @@ def mined_sheet(verdict: Verdict) -> Sheet:
         titled(verdict, "Mined beside expected"),
         ("attack", "puzzles", "expected tries", "tries", "expected s", "mined s", "inside"),
         tuple(rows),
-        "Puzzles solved for real on this machine. Below tries: in which 95 % of such sums fall; one row in twenty is "
-        "outside by luck.",
+        "Puzzles solved for real on this machine, one thread. Below tries: in which 95 % of such sums fall; one row in "
+        "twenty is outside by luck. Expected seconds: of the expected tries, at rates measured before and after; those "
+        "of a few milliseconds tell what else the machine did.",
     )
 
 

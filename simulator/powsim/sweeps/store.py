@@ -157,7 +157,7 @@ class Store:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder while the block runs. Raises OutputError where another sweep that lives holds it.
+        """Hold the folder while the block runs. Raises OutputError where another run that lives holds it.
 
         One whose process is gone is taken over. Should two take it over in the same instant, both run: see above.
         """
@@ -197,7 +197,9 @@ def _claim(path: Path, text: str) -> None:
     try:
         os.link(own, path)
     except FileExistsError:
-        raise OutputError(f"{path.parent} is in use by another sweep, which has just begun: choose another") from None
+        raise OutputError(
+            f"{path.parent} is in use by another run, which has just begun: choose another --out"
+        ) from None
     except OSError:  # a file system without links
         own.replace(path)
     finally:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from powsim.lab.adam import Adam
 from powsim.lab.attacks.base import Answers, Student, View
 from powsim.lab.attacks.parts import NetStudent, generator
 from powsim.lab.nets import small_cnn
@@ -45,8 +46,8 @@ class DataFree:
         host = generator(view, "cpu")
         self._net = small_cnn(view.shape, view.classes, host).to(view.device)
         self._maker = image_generator(view.shape, host).to(view.device)
-        self._student_adam = torch.optim.Adam(self._net.parameters(), STUDENT_RATE, fused=True)
-        self._maker_adam = torch.optim.Adam(self._maker.parameters(), GENERATOR_RATE, fused=True)
+        self._student_adam = Adam(self._net.parameters(), STUDENT_RATE)
+        self._maker_adam = Adam(self._maker.parameters(), GENERATOR_RATE)
         self._generating = True
         self._begin_phase()
 
@@ -79,7 +80,6 @@ class DataFree:
             self._step_generator(victim)
         else:
             for images, logits in zip(self._queries.split(BATCH), victim.split(BATCH), strict=True):
-                self._student_adam.zero_grad()
                 disagreement(self._net(images), logits).mean().backward()
                 self._student_adam.step()
         self._generating = not self._generating
@@ -89,7 +89,6 @@ class DataFree:
         with torch.no_grad():
             here, moved = disagreement(self._net(self._queries), victim).split(BATCH)
         slope = forward_difference(here, moved, self._direction)
-        self._maker_adam.zero_grad()
         self._before.backward(-slope / BATCH)
         self._maker_adam.step()
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from powsim.lab.adam import Adam
 from powsim.lab.attacks.base import Student, View
 from powsim.lab.attacks.parts import FromPool, NetStudent, generator
 from powsim.lab.nets import small_cnn
@@ -53,7 +54,7 @@ class MixMatch(FromPool):
     def _train(self, x: torch.Tensor, targets: torch.Tensor, unlabelled: torch.Tensor) -> NetStudent:
         net = small_cnn(self.view.shape, self.view.classes, self._host).to(self.view.device)
         average = copy.deepcopy(net)
-        optimiser = torch.optim.Adam(net.parameters(), RATE, fused=True)
+        optimiser = Adam(net.parameters(), RATE)
         steps = int(self.view.settings.get("steps", STEPS))
         for step in range(steps):
             known_rows, rows = self._some(x), self._some(unlabelled)
@@ -65,7 +66,6 @@ class MixMatch(FromPool):
             logits = net(mixed)
             known = F.cross_entropy(logits[:BATCH], mixed_targets[:BATCH])
             guessed = F.mse_loss(torch.softmax(logits[BATCH:], dim=1), mixed_targets[BATCH:])
-            optimiser.zero_grad()
             (known + WEIGHT * (step / steps) * guessed).backward()
             optimiser.step()
             with torch.no_grad():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from powsim.devices import closest
 from powsim.lab.task import Task
 
 TASKS = {
@@ -39,7 +40,11 @@ def load_task(
                 raise ValueError(f"{option}={value} is for tasks from files, not for {name!r}: leave it out")
         return _maker(name)(seed)
     if data is None and not Path(name).exists():
-        raise ValueError(f"unknown task {name!r}: choose one of {', '.join(TASKS)}, or give the path of data files")
+        near = closest(name, TASKS)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(
+            f"unknown task {name!r}{hint}: choose one of {', '.join(TASKS)}, or give the path of data files"
+        )
     from powsim.lab.files import file_task
 
     label = None if data is None else name

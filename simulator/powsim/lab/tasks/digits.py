@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from powsim.lab.task import Images, Split, Task
+from powsim.lab.tasks import shipped
 from powsim.lab.tasks.augment import Distortion, augmented, distorted
 from powsim.lab.tasks.photos import SOURCE, Crops
 
@@ -18,10 +19,8 @@ LIGHT = Distortion(degrees=12.0, shift=0.05, scale=0.1, noise=0.03)
 
 @cache
 def _digits() -> tuple[Images, NDArray[np.int64]]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    return (bunch.images[:, None] / 16).astype(np.float32), bunch.target.astype(np.int64)
+    images, labels = shipped.digits()
+    return (images[:, None] / 16).astype(np.float32), labels
 
 
 def digits16(seed: int) -> Task:
@@ -54,7 +53,7 @@ def _parts(rng: np.random.Generator) -> list[NDArray[np.int64]]:
 
 
 def _task(name: str, private: Split, calibration: Split, users: Split, test: Split) -> Task:
-    crops = Crops((1, *private.x.shape[2:]))
+    crops = Crops((1, *private.x.shape[2:]), photos=shipped.photographs())
     k = len(private.x) // 12
     return Task(
         name,
