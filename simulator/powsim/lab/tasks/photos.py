@@ -27,11 +27,14 @@ def photographs() -> tuple[NDArray[np.float32], ...]:
 class Crops:
     """Draws square crops of all photographs, or of one region of one: regions are the natural classes of the source.
 
-    sides: the least and largest side of a crop in pixels of the photograph, log-uniform.
+    sides: the least and largest side of a crop in pixels of the photograph, log-uniform. clipped: the largest share of
+    a crop's values that becomes black, and the largest that becomes white, each drawn for itself. Pen strokes are flat
+    black and white with an edge between them; a crop with all its greys teaches a thief half as many classes.
     """
 
     shape: tuple[int, int, int]
-    sides: tuple[int, int] = (16, 96)
+    sides: tuple[int, int] = (5, 40)
+    clipped: float = 0.4
     photos: tuple[NDArray[np.float32], ...] = field(default_factory=photographs)
 
     @property
@@ -65,4 +68,5 @@ class Crops:
             crop = photo[top : top + side, left : left + side]
             crop = crop.mean(axis=2, keepdims=True) if channels == 1 else crop
             out[row] = resized(np.ascontiguousarray(crop.transpose(2, 0, 1))[None], (height, width))[0]
-        return stretched(out)
+        ends = rng.uniform(0, self.clipped, (2, len(arms)))
+        return stretched(out, ends[0], 1 - ends[1])
