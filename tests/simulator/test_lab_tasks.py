@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="the lab needs torch: pip install 'p
 pytest.importorskip("sklearn", reason="the lab needs scikit-learn: pip install 'powsim[lab]'")
 
 from powsim.lab.task import Task  # noqa: E402
-from powsim.lab.tasks import TASKS, load_task  # noqa: E402
+from powsim.lab.tasks import TASKS, load_task, shipped  # noqa: E402
 from powsim.lab.tasks.augment import Distortion, distorted, stretched, warped  # noqa: E402
 from powsim.lab.tasks.photos import Crops  # noqa: E402
 from powsim.lab.teachers import fit_teachers  # noqa: E402
@@ -172,3 +172,26 @@ def test_a_missing_matplotlib_is_named() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "pip install 'powsim[report]'" in done.stdout
+
+
+def test_shipped_files_are_what_scikit_learn_reads() -> None:
+    from sklearn.datasets import load_digits, load_sample_images
+
+    images, labels = shipped.digits()
+    known = load_digits()
+    np.testing.assert_array_equal(images, known.images)
+    np.testing.assert_array_equal(labels, known.target)
+    for mine, theirs in zip(shipped.photographs(), load_sample_images().images, strict=True):
+        assert mine.dtype == np.float32
+        np.testing.assert_array_equal(mine, theirs.astype(np.float32) / 255)
+
+
+def test_a_worker_loads_no_compiler_and_no_scikit_learn() -> None:
+    """Each takes seconds in every process."""
+    code = (
+        "import sys; from powsim.lab import seed, tasks; from powsim.lab.victim import fit_victim; "
+        "fit_victim(tasks.load_task('digits8', 0), 0, steps=1); "
+        "print(*[m for m in ('torch._dynamo', 'sklearn', 'scipy.stats') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

@@ -19,7 +19,7 @@ from powsim.bank.verdict import Mined, Settings, Spread, Verdict
 from powsim.report.lab import lab_report
 from powsim.report.lab_html import write_lab_html
 from powsim.report.lab_picture import write_lab_png
-from powsim.report.lab_sentences import about, health_line, lab_findings
+from powsim.report.lab_sentences import about, health_line, lab_findings, mined_line
 from powsim.report.lab_series import MOST, accuracy_lines, emphasised, honest_lines, ratio_lines
 from powsim.report.lab_sheets import (
     EXPONENT,
@@ -211,11 +211,28 @@ def test_mined_puzzles_stand_beside_what_was_expected(verdict: Verdict, page: st
     assert not any("Mined" in sheet.title for sheet in sheets(replace(verdict, mined=())))
 
 
-def test_page_and_picture_are_the_same_for_the_same_verdict(verdict: Verdict, page: str, tmp_path: Path) -> None:
+def test_one_line_tells_what_was_mined(verdict: Verdict) -> None:
+    rows = (*MINED, Mined("noise", "batch", 8, 8e5, 500_000, 6e5, 9e5, 0.39, 0.34))
+    line = mined_line(replace(verdict, mined=rows))
+    assert line == (
+        "40 puzzles mined: 1.8M tries, expected 2M (-10.0%); 1.00 s, expected 1.00 s (+0.0%); tries of 1 of 2 attacks "
+        "lie in their 95 % interval"
+    )
+    assert mined_line(replace(verdict, mined=())) == ""
+    assert "32 puzzles mined" in printed(verdict, brief=True)
+    assert "Mined beside" not in printed(verdict, brief=True)
+
+
+def test_the_short_form_is_short(verdict: Verdict) -> None:
+    titles = [sheet.title for sheet in sheets(verdict) if sheet.brief]
+    assert titles == ["Not stopped", "Attacks after 1,024 queries"]
+    text = printed(verdict, brief=True)
+    assert all(title in text for title in titles)
+    assert len(text) < len(printed(verdict)) / 2
+
+
+def test_a_page_is_the_same_for_the_same_verdict(verdict: Verdict, page: str, tmp_path: Path) -> None:
     assert write_lab_html(tmp_path / "again.html", verdict).read_text(encoding="utf-8") == page
-    first, second = (write_lab_png(tmp_path / name, verdict).read_bytes() for name in ("a.png", "b.png"))
-    assert first.startswith(b"\x89PNG")
-    assert first == second
 
 
 def test_a_study_that_hardly_began_can_be_shown(tmp_path: Path) -> None:
@@ -224,4 +241,6 @@ def test_a_study_that_hardly_began_can_be_shown(tmp_path: Path) -> None:
     assert "not recorded" in printed(empty)
     assert "record copycat or noise" in " ".join(printed(empty).split())
     write_lab_html(tmp_path / "empty.html", empty)
-    write_lab_png(tmp_path / "empty.png", empty)
+    first, second = (write_lab_png(tmp_path / name, empty).read_bytes() for name in ("a.png", "b.png"))
+    assert first.startswith(b"\x89PNG")
+    assert first == second

@@ -27,6 +27,7 @@ from powsim import __version__
 from powsim.bank.checked import BankError
 from powsim.bank.files import read_run
 from powsim.bank.records import Bank, Run
+from powsim.lab.tasks import check_name
 from powsim.sweeps import executors
 from powsim_kernels import BackendUnavailable
 
@@ -77,7 +78,7 @@ class Size:
     mining_s: float  # what its puzzles together may take
 
 
-USUAL, SMALL = Size(5, 1024, 20_000, 480, 6.0), Size(3, 512, 4_000, 160, 1.0)
+USUAL, SMALL = Size(6, 1024, 20_000, 480, 2.0), Size(3, 512, 4_000, 160, 1.0)
 
 
 def size_of(task: str) -> Size:
@@ -132,6 +133,7 @@ def record(
 
 
 def _check(study: Study) -> None:
+    check_name(study.task)
     if not study.seeds or len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
         raise StudyError(f"seeds {study.seeds}: at least one, 0 or more, each once")
     for name in ("queries", "datafree_queries", "steps"):

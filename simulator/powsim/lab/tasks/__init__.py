@@ -34,21 +34,27 @@ def load_task(
     if isinstance(seed, bool) or seed < 0:
         raise ValueError(f"seed={seed} must be an integer of at least 0")
     name = str(name_or_path)
+    if data is None:
+        check_name(name)
     if data is None and name in TASKS:
         for option, value in (("limit", limit), ("outside", outside)):
             if value is not None:
                 raise ValueError(f"{option}={value} is for tasks from files, not for {name!r}: leave it out")
         return _maker(name)(seed)
-    if data is None and not Path(name).exists():
+    from powsim.lab.files import file_task
+
+    label = None if data is None else name
+    return file_task(Path(name if data is None else data), seed, name=label, limit=limit, outside=outside)
+
+
+def check_name(name: str) -> None:
+    """Return if a task has this name or a file this path, else raise ValueError; nothing heavy is loaded for that."""
+    if name not in TASKS and not Path(name).exists():
         near = closest(name, TASKS)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise ValueError(
             f"unknown task {name!r}{hint}: choose one of {', '.join(TASKS)}, or give the path of data files"
         )
-    from powsim.lab.files import file_task
-
-    label = None if data is None else name
-    return file_task(Path(name if data is None else data), seed, name=label, limit=limit, outside=outside)
 
 
 def _maker(name: str) -> Callable[[int], Task]:
