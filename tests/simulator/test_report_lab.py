@@ -225,7 +225,7 @@ def test_one_line_tells_what_was_mined(verdict: Verdict) -> None:
 
 def test_the_short_form_is_short(verdict: Verdict) -> None:
     titles = [sheet.title for sheet in sheets(verdict) if sheet.brief]
-    assert titles == ["Not stopped", "Attacks after 1,024 queries"]
+    assert titles == ["Not stopped (synthetic data)", "Attacks after 1,024 queries (synthetic data)"]
     text = printed(verdict, brief=True)
     assert all(title in text for title in titles)
     assert len(text) < len(printed(verdict)) / 2

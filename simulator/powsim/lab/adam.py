@@ -1,37 +1,50 @@
-"""Adam, as plain operations: torch's own loads its compiler when it is first made, which takes seconds a process."""
+"""Adam without torch's `Optimizer`, which loads torch's compiler when it is first made: seconds in every process."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 
 import torch
+from torch.optim.adam import adam
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
 
 
 class Adam:
-    """The optimiser of Kingma and Ba 2015, algorithm 1, with their constants; `rate` may change between steps."""
+    """The optimiser of Kingma and Ba 2015, algorithm 1, with their constants; `rate` may change between steps.
+
+    The steps are torch's fused ones: on wide students plain operations take as long as a sixth of the training.
+    """
 
     def __init__(self, parameters: Iterable[torch.Tensor], rate: float) -> None:
         self.rate = rate
         self._parameters = list(parameters)
         self._means = [torch.zeros_like(p) for p in self._parameters]
         self._squares = [torch.zeros_like(p) for p in self._parameters]
-        self._steps = 0
+        self._steps = [torch.zeros((), dtype=torch.float32, device=p.device) for p in self._parameters]
 
     def step(self) -> None:
         """Move the parameters by their gradients, and forget those."""
-        self._steps += 1
-        first, second = BETAS
-        size = self.rate / (1 - first**self._steps)
-        root = math.sqrt(1 - second**self._steps)
+        every = zip(self._parameters, self._means, self._squares, self._steps, strict=True)
+        some = [row for row in every if row[0].grad is not None]
+        moved, means, squares, steps = (list(column) for column in zip(*some, strict=True))
         with torch.no_grad():
-            for p, mean, square in zip(self._parameters, self._means, self._squares, strict=True):
-                if p.grad is None:
-                    continue
-                mean.lerp_(p.grad, 1 - first)
-                square.mul_(second).addcmul_(p.grad, p.grad, value=1 - second)
-                p.addcdiv_(mean, (square.sqrt() / root).add_(EPSILON), value=-size)
-                p.grad = None
+            adam(
+                moved,
+                [p.grad for p in moved],
+                means,
+                squares,
+                [],
+                steps,
+                fused=True,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=self.rate,
+                weight_decay=0.0,
+                eps=EPSILON,
+                maximize=False,
+            )
+        for p in moved:
+            p.grad = None
