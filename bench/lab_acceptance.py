@@ -42,7 +42,7 @@ class Figure:
         mean, met = np.mean(values), self.least <= np.mean(values) <= self.most
         target = f">= {self.least:.2f}" if self.most == float("inf") else f"{self.least:.2f}..{self.most:.2f}"
         each = " ".join(f"{value:.3f}" for value in values)
-        return f"{self.name:<36}{mean:7.3f}  {target:<11} {'met' if met else 'MISSED':<7} {each}"
+        return f"{self.name:<40}{mean:7.3f}  {target:<11} {'met' if met else 'MISSED':<7} {each}"
 
 
 FIGURES = [
@@ -98,7 +98,7 @@ def main() -> None:
         began = time.process_time()
         columns.append(measured(seed, args.datafree))
         print(f"seed {seed}: {time.process_time() - began:.0f} s of CPU", flush=True)
-    print(f"{'figure':<36}{'mean':>7}  target              seeds {', '.join(map(str, args.seeds))}")
+    print(f"{'figure':<40}{'mean':>7}  target              seeds {', '.join(map(str, args.seeds))}")
     for figure, values in zip(FIGURES, zip(*columns, strict=True), strict=False):
         print(figure.line(list(values)))
 

@@ -23,9 +23,7 @@ def small_cnn(
     """
     channels, height, width = shape
     if min(height, width) < LEAST_SIDE:
-        raise ValueError(
-            f"images of {height}x{width} are too small for this network: {LEAST_SIDE}x{LEAST_SIDE} or more"
-        )
+        raise ValueError(f"images of {height}x{width} are too small: {LEAST_SIDE}x{LEAST_SIDE} or more are needed")
     net = nn.Sequential(
         nn.utils.skip_init(nn.Conv2d, channels, widths[0], 3, padding=1),
         nn.MaxPool2d(2),

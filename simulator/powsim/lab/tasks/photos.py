@@ -28,8 +28,9 @@ class Crops:
     """Draws square crops of all photographs, or of one region of one: regions are the natural classes of the source.
 
     sides: the least and largest side of a crop in pixels of the photograph, log-uniform. clipped: the largest share of
-    a crop's values that becomes black, and the largest that becomes white, each drawn for itself. Pen strokes are flat
-    black and white with an edge between them; a crop with all its greys teaches a thief half as many classes.
+    a crop's values that becomes black, and the largest that becomes white, each drawn for itself. Pen strokes are
+    flat black and white with an edge between them: crops of 16 to 96 pixels with all their greys gave CopyCat .69 of
+    digits16, these .85 to .87 (2,000 labels, 700 steps, seeds 100 to 103; students differ a little).
     """
 
     shape: tuple[int, int, int]
