@@ -340,7 +340,7 @@ def test_datafree_moves_the_generator_against_the_student() -> None:
             victim = recovered_logits(torch.from_numpy(answered(x, "soft")))
             return float(disagreement(attack._net(torch.from_numpy(x)), victim).mean())
 
-    attack._maker_adam.param_groups[0]["lr"] = 2e-3  # so that 60 steps are enough
+    attack._maker_adam.rate = 2e-3  # so that 60 steps are enough
     start = wrong()
     for _ in range(60):  # generator steps alone: the student stands still
         x = attack.propose(128)

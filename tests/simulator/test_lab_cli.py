@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -20,6 +21,7 @@ from powsim.bank.files import read_bank
 from powsim.cli import studying
 from powsim.lab.study import Progress, Study
 from powsim.report.console import words as console
+from powsim.sweeps.executors import Serial
 from powsim.sweeps.store import Store
 
 Done = Callable[..., tuple[int, str, str]]
@@ -51,7 +53,6 @@ def test_a_small_study(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     ("arguments", "words"),
     [
         (("--task", "digits61"), "did you mean digits16?"),
-        (("--attack", "copycta"), "did you mean copycat?"),
         (("--seeds", "x"), "neither a number of seeds"),
         (("--seeds", "0"), "neither a number of seeds"),
         (("--seeds", "-1"), "neither a number of seeds"),
@@ -65,6 +66,15 @@ def test_mistakes(done: Done, tmp_path: Path, arguments: tuple[str, ...], words:
     assert code == 2
     assert words in said
     assert text == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_attack_is_told(done: Done, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker finds it out; here this process is one, which spares loading torch again."""
+    monkeypatch.setattr("powsim.lab.study._pool", lambda workers: contextlib.nullcontext(Serial()))
+    code, text, said = done("lab", *SMALL, "--attack", "copycta", "--out", str(tmp_path / "new" / "out"))
+    assert (code, text) == (2, "")
+    assert "did you mean copycat?" in said
     assert list(tmp_path.iterdir()) == []
 
 

@@ -31,7 +31,7 @@ def test_weights_come_from_the_generator_and_leave_the_global_one_alone() -> Non
 
 
 def test_too_small_an_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="7x16 are too small for this network: 8x8"):
+    with pytest.raises(ValueError, match="7x16 are too small: 8x8"):
         small_cnn((1, 7, 16), 10, torch.Generator())
 
 

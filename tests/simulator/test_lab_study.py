@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from powsim.bank import Bank, Pool, Recording
 from powsim.lab.study import Study, StudyError, checkpoints, record
+from powsim.sweeps.executors import Serial
 from powsim_kernels import BackendUnavailable
 
 SMALL = Study("gaussian", ("standard", "noise"), (0, 1), queries=64, steps=5, device="cpu")
@@ -42,8 +44,13 @@ def same(one: Bank, other: Bank) -> bool:
     return all(np.array_equal(getattr(a, field.name), getattr(b, field.name)) for a, b in pairs for field in fields(a))
 
 
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let this process do the seeds: another one would load torch again."""
+    monkeypatch.setattr("powsim.lab.study._pool", lambda workers: contextlib.nullcontext(Serial()))
+
+
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bank]:
+def killed(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bank]:
     """Return the folder and the bank of a study that was killed after its first seed and gone on with."""
     scratch = tmp_path_factory.mktemp("killed")
     script, out = scratch / "script.py", scratch / "out"
@@ -58,7 +65,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bank]:
     assert first.exists()
     assert not (out / f"seed-1-{SMALL.id}.npz").exists()
     kept = first.stat().st_mtime_ns
-    bank = record(SMALL, out, workers=1)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        here(monkeypatch)
+        bank = record(SMALL, out, workers=1)
     assert first.stat().st_mtime_ns == kept
     return out, bank
 
@@ -81,7 +90,8 @@ def test_a_study_becomes_a_bank(killed: tuple[Path, Bank]) -> None:
     assert len(list(folder.iterdir())) == 4
 
 
-def test_what_is_broken_is_done_again(killed: tuple[Path, Bank]) -> None:
+def test_what_is_broken_is_done_again(killed: tuple[Path, Bank], monkeypatch: pytest.MonkeyPatch) -> None:
+    here(monkeypatch)
     folder, bank = killed
     second = folder / f"seed-1-{SMALL.id}.npz"
     second.write_bytes(second.read_bytes()[:2000])
