@@ -19,7 +19,8 @@ from powsim.policy import SHIPPED, lowers
 from powsim.scenario import Scenario, parse_scenario, shipped
 
 SMALL = {
-    "default": ["population.web.identities=3000", "population.api.identities=2000", "campaign.datafree.replicas=2"],
+    "default": ["population.web.identities=1500", "population.api.identities=1000", "campaign.datafree.replicas=2"],
+    "published": ["population.web.identities=3000", "population.api.identities=2000", "campaign.datafree.replicas=2"],
     "policies": ["population.honest.identities=3000"],
     "sybil": ["population.honest.identities=2000"],
     "batch-api": ["population.jobs.identities=3000", "campaign.datafree.replicas=3"],
