@@ -152,6 +152,16 @@ def test_crops_are_stretched_and_lie_in_their_region() -> None:
     assert Crops((3, 8, 8), photos=(photo,)).draw(2, rng).shape == (2, 3, 8, 8)
 
 
+def test_stretching_cuts_at_each_images_own_quantiles() -> None:
+    x = np.random.default_rng(0).uniform(0.2, 0.7, (3, 1, 11, 11)).astype(np.float32)
+    low, high = np.array([0.0, 0.1, 0.4]), np.array([1.0, 0.75, 0.6])
+    made = stretched(x, low, high)
+    for image, found, lo, hi in zip(x, made, low, high, strict=True):
+        black, white = np.quantile(image, lo), np.quantile(image, hi)  # 120 steps: these shares are values of the image
+        np.testing.assert_allclose(found, np.clip((image - black) / (white - black), 0, 1), atol=1e-5)
+    assert len(stretched(x[:0])) == 0
+
+
 def test_what_cannot_be_a_task_says_so() -> None:
     with pytest.raises(
         ValueError, match=r"unknown task 'digit'.*digits16, digits8, glyphs, gaussian, or give the path"

@@ -184,7 +184,8 @@ OfArm = Callable[[int, int, np.random.Generator], Images]
 
 def _outside(shape: tuple[int, int, int], outside: str | Path | None) -> tuple[Draw, OfArm, int, str]:
     if outside is None:
-        crops = Crops(shape)
+        # Saturated colours are no photograph of anything; pen strokes are what grey files mostly hold.
+        crops = Crops(shape) if shape[0] == 1 else Crops(shape, sides=(16, 96), clipped=0.0)
         return crops.draw, crops.of_arm, crops.arms, SOURCE
     data = read(Path(outside))
     classes = np.unique(data.y)

@@ -8,28 +8,33 @@ from torch import nn
 LEAST_SIDE = 8
 
 
-def small_cnn(shape: tuple[int, int, int], classes: int, generator: torch.Generator) -> nn.Module:
+def small_cnn(
+    shape: tuple[int, int, int],
+    classes: int,
+    generator: torch.Generator,
+    *,
+    widths: tuple[int, int] = (8, 24),
+    hidden: int = 64,
+) -> nn.Module:
     """Return a network from images [n, channels, height, width] to logits [n, classes], on the CPU, float32.
 
-    Two 3x3 convolutions, each halved by pooling, and a hidden layer; no normalisation layers, so that `torch.func` can
-    stack many of them. Initial weights by He et al. 2015 from the generator; no other randomness.
+    Two 3x3 convolutions of these widths, each halved by pooling, and a hidden layer; no normalisation layers, so that
+    `torch.func` can stack many of them. Initial weights by He et al. 2015 from the generator; no other randomness.
     """
     channels, height, width = shape
     if min(height, width) < LEAST_SIDE:
-        raise ValueError(
-            f"images of {height}x{width} are too small for this network: {LEAST_SIDE}x{LEAST_SIDE} or more"
-        )
+        raise ValueError(f"images of {height}x{width} are too small: {LEAST_SIDE}x{LEAST_SIDE} or more are needed")
     net = nn.Sequential(
-        nn.utils.skip_init(nn.Conv2d, channels, 8, 3, padding=1),
+        nn.utils.skip_init(nn.Conv2d, channels, widths[0], 3, padding=1),
         nn.MaxPool2d(2),
         nn.ReLU(),
-        nn.utils.skip_init(nn.Conv2d, 8, 24, 3, padding=1),
+        nn.utils.skip_init(nn.Conv2d, *widths, 3, padding=1),
         nn.MaxPool2d(2),
         nn.ReLU(),
         nn.Flatten(),
-        nn.utils.skip_init(nn.Linear, 24 * (height // 4) * (width // 4), 64),
+        nn.utils.skip_init(nn.Linear, widths[1] * (height // 4) * (width // 4), hidden),
         nn.ReLU(),
-        nn.utils.skip_init(nn.Linear, 64, classes),
+        nn.utils.skip_init(nn.Linear, hidden, classes),
     )
     for layer in net:
         if isinstance(layer, nn.Conv2d | nn.Linear):

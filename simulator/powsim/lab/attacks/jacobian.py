@@ -14,7 +14,10 @@ STEP = 0.1
 
 
 class Jacobian(Learner):
-    """Seeds from the pool, then x + step * sign(gradient of the student's logit of the victim's label).
+    """Seeds from the pool, then x + step * sign(gradient of the student's log-probability of the victim's label).
+
+    The substitute's outputs are probabilities in the paper, and their logarithm has the same signs without underflow;
+    the label's logit alone may rise together with all the others.
 
     Every labelled image is moved once per student, in random order: a reservoir, so that asking n at a time grows the
     set by n rather than twofold. Settings: "seeds" (64), "step" (0.1). The student must have been handed over before
@@ -53,7 +56,7 @@ class Jacobian(Learner):
 
     def _direction(self, student: Student, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         x = x.detach().requires_grad_()
-        own = student.logits(x).gather(1, labels[:, None]).sum()
+        own = student.logits(x).log_softmax(dim=1).gather(1, labels[:, None]).sum()
         return torch.autograd.grad(own, x)[0]
 
     def observe(self, x: Images, answers: Answers) -> None:

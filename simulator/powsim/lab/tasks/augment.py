@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from powsim.lab.task import Images, Split
 
+Shares = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Distortion:
@@ -66,8 +68,14 @@ def resized(x: Images, size: tuple[int, int]) -> Images:
     return out
 
 
-def stretched(x: Images) -> Images:
-    """Return images whose least and largest value are 0 and 1, each by itself; flat ones become 0."""
-    low = x.min(axis=(1, 2, 3), keepdims=True)
-    out: Images = (x - low) / np.maximum(x.max(axis=(1, 2, 3), keepdims=True) - low, np.float32(1e-6))
+def stretched(x: Images, low: float | Shares = 0.0, high: float | Shares = 1.0) -> Images:
+    """Return images whose `low` and `high` quantile are 0 and 1, each by itself, cut to 0..1; flat ones become 0.
+
+    By default the least and the largest value; low, high: for all, or [N].
+    """
+    ordered = np.sort(x.reshape(len(x), math.prod(x.shape[1:])), axis=1)
+    rows, last = np.arange(len(x)), ordered.shape[1] - 1
+    black, white = (ordered[rows, np.rint(np.multiply(share, last)).astype(int)] for share in (low, high))
+    depth = np.maximum(white - black, np.float32(1e-6))
+    out: Images = np.clip((x - black[:, None, None, None]) / depth[:, None, None, None], 0.0, 1.0)
     return out

@@ -27,11 +27,15 @@ def photographs() -> tuple[NDArray[np.float32], ...]:
 class Crops:
     """Draws square crops of all photographs, or of one region of one: regions are the natural classes of the source.
 
-    sides: the least and largest side of a crop in pixels of the photograph, log-uniform.
+    sides: the least and largest side of a crop in pixels of the photograph, log-uniform. clipped: the largest share of
+    a crop's values that becomes black, and the largest that becomes white, each drawn for itself. Pen strokes are
+    flat black and white with an edge between them: crops of 16 to 96 pixels with all their greys gave CopyCat .69 of
+    digits16, these .85 to .87 (2,000 labels, 700 steps, seeds 100 to 103; students differ a little).
     """
 
     shape: tuple[int, int, int]
-    sides: tuple[int, int] = (16, 96)
+    sides: tuple[int, int] = (5, 40)
+    clipped: float = 0.4
     photos: tuple[NDArray[np.float32], ...] = field(default_factory=photographs)
 
     @property
@@ -65,4 +69,5 @@ class Crops:
             crop = photo[top : top + side, left : left + side]
             crop = crop.mean(axis=2, keepdims=True) if channels == 1 else crop
             out[row] = resized(np.ascontiguousarray(crop.transpose(2, 0, 1))[None], (height, width))[0]
-        return stretched(out)
+        ends = rng.uniform(0, self.clipped, (2, len(arms)))
+        return stretched(out, ends[0], 1 - ends[1])
