@@ -176,9 +176,11 @@ class Clock:
     seconds_per_query: float
     batch: int = 1  # queries in one request; arrivals are spaced by it
     request_every_s: float = 0.0  # 0: the next request arrives when the one before it is done
-    think_s: float = 0.0  # pause after every answer
+    think_s: float = 0.0  # pause after the answer to every puzzle
     verify_s: float = 0.0  # of the server, per puzzle
-    parallel: bool = False  # sub-puzzles of a puzzle are solved side by side: the slowest counts, energy is that of all
+    parallel: bool = (
+        False  # sub-puzzles of a puzzle are solved side by side: the slowest counts, energy and rent are of all
+    )
     starts_within_s: float = 0.0  # callers begin at a time drawn evenly from 0 to this
 
     def __post_init__(self) -> None:

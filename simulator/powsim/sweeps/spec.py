@@ -23,8 +23,8 @@ from powsim_kernels import uniform
 
 MOST_POINTS = 10_000
 MOST_TOLD = 20  # mistakes of single points that a message lists
-FORMAT = "powsim-sweep-2"
-"""Part of every point's id: totals of another shape are other points."""
+FORMAT = "powsim-sweep-3"
+"""Part of every point's id: totals of another shape, or counted otherwise, are other points."""
 
 Key = Annotated[str, Field(min_length=1)]
 Pair = Annotated[list[float | int], Field(min_length=2, max_length=2)]
