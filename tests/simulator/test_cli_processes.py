@@ -153,7 +153,7 @@ def test_an_interrupt_after_the_results_were_written_does_not_deny_them(
 PIPED = [
     "run s.toml --json --no-save",
     "run s.toml --no-save",
-    "run --json --out r",
+    "run s.toml --json --out r",
     "devices",
     "devices --json",
     "paper",

@@ -27,6 +27,19 @@ def scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "s.toml"
 
 
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the page and the picture be a word each: drawing them takes seconds, and says nothing about folders."""
+
+    def page(path: Path, *_: object) -> Path:
+        path.write_text("drawn")
+        return path
+
+    monkeypatch.setattr("powsim.report.html.write_html", page)
+    monkeypatch.setattr("powsim.report.picture.write_png", page)
+
+
+@pytest.mark.usefixtures("bare")
 def test_results_replace_older_results(scenario: Path) -> None:
     for seed in ("1", "2"):
         assert run(["run", "s.toml", "--seed", seed, "--out", "r"]) == 0
@@ -35,6 +48,7 @@ def test_results_replace_older_results(scenario: Path) -> None:
     assert names(scenario.parent) == ["r", "s.toml"]
 
 
+@pytest.mark.usefixtures("bare")
 def test_a_file_that_the_user_put_beside_results_is_not_lost(scenario: Path) -> None:
     assert run(["run", "s.toml", "--out", "r"]) == 0
     Path("r/notes.txt").write_text("a week of work")
@@ -82,6 +96,7 @@ def test_a_folder_that_cannot_take_results_is_refused_before_anything_is_done(
     assert sorted(str(p) for p in scenario.parent.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("bare")
 @pytest.mark.parametrize("kind", ["folder", "results"])
 def test_a_link_to_a_folder_is_followed_or_refused_but_never_broken(
     kind: str, scenario: Path, capsys: pytest.CaptureFixture[str]
@@ -98,6 +113,7 @@ def test_a_link_to_a_folder_is_followed_or_refused_but_never_broken(
         assert problem(Path("real")) is None
 
 
+@pytest.mark.usefixtures("bare")
 def test_results_can_be_replaced_from_inside_their_folder(scenario: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(["run", "s.toml", "--out", "r"]) == 0
     monkeypatch.chdir("r")

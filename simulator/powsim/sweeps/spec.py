@@ -90,6 +90,12 @@ class SweepSpec(Edge):
             raise ValueError(f"'{twice[0]}' stands in two of [set], [grid] and [random.ranges]")
         if "seed" in set.union(*tables):
             raise ValueError("'seed' is no key of a sweep: points are compared on the same draws; give `seed` once")
+        swept = {*self.grid, *(self.random.ranges if self.random else ())}
+        gate = sorted(key for key in swept if key.split(".")[0].strip() in ("server", "gate"))
+        if gate:
+            raise ValueError(
+                f"'{gate[0]}' would change nothing: sweeps leave [server] and [gate] out; use `powsim run --set`"
+            )
         sizes = math.prod(map(len, self.grid.values())) * (self.random.points if self.random else 1)
         if sizes > MOST_POINTS:
             raise ValueError(f"{sizes:,} points exceed {MOST_POINTS:,}: shorten the lists of [grid]")
