@@ -7,11 +7,14 @@ from powsim.intervals import Headline
 from powsim.text import dollars, percent, times
 
 CAMPAIGNS = {
-    "copycat/laptop-native/x1": "CopyCat, 30,000 queries, one laptop",
+    "copycat/laptop-native/x1": "CopyCat, 1,024 queries, one laptop",
     "copycat/laptop-native/x16": "the same over 16 accounts",
     "copycat/8x-h100-sxm/x1": "CopyCat, 8x H100",
-    "datafree/8x-h100-sxm/x1": "DataFree, 20 million queries, 8x H100",
-    "mixmatch/rtx-4090/x1": "MixMatch, 8,000 in-distribution queries, one RTX 4090",
+    "gap/laptop-native/x1": "gap, 1,024 ordinary queries, one laptop",
+    "worst-case/laptop-native/x1": "WorstCase, who knows every cost, one laptop",
+    "jacobian/laptop-native/x1": "Jacobian, one laptop",
+    "mixmatch/laptop-native/x1": "MixMatch, one laptop",
+    "datafree/rtx-4090/x1": "DataFree, 20,000 queries, one RTX 4090",
 }
 DEVICES = {
     "browser-fallback": "on a browser without WASM or JIT",

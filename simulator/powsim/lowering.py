@@ -41,7 +41,7 @@ def plan_of(scenario: Scenario, service: Service, price: Price, group: Group, se
         service.seconds_per_query,
         service.batch,
         spec.request_every_s,
-        spec.think_s,
+        spec.think_s * (price.every / service.batch),  # the kernel pauses between puzzles, callers between requests
         parallel=scenario.puzzle.parallel,
         starts_within_s=spec.starts_within_s,
     )

@@ -101,7 +101,7 @@ class PuzzleSpec(Edge):
 
     family: Literal["sha256-hashcash"] = "sha256-hashcash"
     sub_puzzles: Annotated[int, Field(ge=1, le=1024)] = 1
-    parallel: bool = False  # each sub-puzzle on a device of its own: the slowest counts, energy is that of all
+    parallel: bool = False  # each sub-puzzle on a device of its own: the slowest counts, energy and rent are of all
 
 
 class PricesSpec(Edge):

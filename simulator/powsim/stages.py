@@ -190,7 +190,8 @@ class _Run:
         service_s = np.asarray(identities.queries * self.service.seconds_per_query, dtype=np.float64)
         watts = np.array([device.watts for device in self.group.devices])[identities.device]
         rent = np.array([-1.0 if d.usd_per_h is None else d.usd_per_h for d in self.group.devices])[identities.device]
-        energy_j = hashes / identities.rate_hz * watts
+        devices_s = hashes / identities.rate_hz  # of all that solve side by side
+        energy_j = devices_s * watts
         return Outcome(
             identity=identities.identity,
             replica=identities.replica,
@@ -208,7 +209,7 @@ class _Run:
             solve_s=solve_s,
             elapsed_s=self._elapsed(identities, ledger, steps, row, service_s + solve_s),
             energy_j=energy_j,
-            cost_usd=np.where(rent >= 0, rent * solve_s / 3600, energy_j / 3.6e6 * usd_per_kwh),
+            cost_usd=np.where(rent >= 0, rent * devices_s / 3600, energy_j / 3.6e6 * usd_per_kwh),
         )
 
     def _elapsed(
@@ -220,7 +221,7 @@ class _Run:
         busy_s: NDArray[np.float64],
     ) -> NDArray[np.float64]:
         """Return seconds to the last answer: `busy_s` for callers who never pause, else by the clock."""
-        pause, think = self.group.spec.request_every_s, self.group.spec.think_s
+        pause, think = self.group.spec.request_every_s, self.group.spec.think_s * (self.every / self.service.batch)
         if pause == 0 and think == 0:
             return busy_s
         asked, queries = ledger.asked[row], ledger.queries[row]

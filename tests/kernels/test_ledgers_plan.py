@@ -69,6 +69,27 @@ def test_what_does_not_fit_is_refused(make: Callable[[], Any], message: str) -> 
         make()
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Price(every=2.5),
+        lambda: Clock(0.01, batch=2.5),
+        lambda: Users(10.0, maximum=3.5),
+        lambda: Accounts(10.5),
+        lambda: Accounts(10, 2.5),
+        lambda: plan(sub_puzzles=1.5),
+    ],
+)
+def test_counts_are_whole_numbers(make: Callable[[], Any]) -> None:
+    with pytest.raises(TypeError, match="is not a whole number"):
+        make()
+
+
+def test_a_number_without_a_least_one_is_only_to_be_finite() -> None:
+    with pytest.raises(ValueError, match=r"curve\.rate=nan does not fit: give a finite number$"):
+        Curve.constant(math.nan)
+
+
 def test_arrays_are_copied_and_cannot_be_written() -> None:
     cost = np.array([1.0, 2.0])
     bank = Bank(cost)

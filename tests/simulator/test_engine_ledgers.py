@@ -19,7 +19,8 @@ from powsim.policy import SHIPPED, lowers
 from powsim.scenario import Scenario, parse_scenario, shipped
 
 SMALL = {
-    "default": ["population.web.identities=3000", "population.api.identities=2000", "campaign.datafree.replicas=2"],
+    "default": ["population.web.identities=1500", "population.api.identities=1000", "campaign.datafree.replicas=2"],
+    "published": ["population.web.identities=3000", "population.api.identities=2000", "campaign.datafree.replicas=2"],
     "policies": ["population.honest.identities=3000"],
     "sybil": ["population.honest.identities=2000"],
     "batch-api": ["population.jobs.identities=3000", "campaign.datafree.replicas=3"],
@@ -125,11 +126,12 @@ def test_sub_puzzles_side_by_side_come_out_the_same(sub_puzzles: int, monkeypatc
         compare(scenario(policy, clock, sub_puzzles, True), scenario(own, clock, sub_puzzles, True))
 
 
-def test_sub_puzzles_side_by_side_take_the_slowest_and_the_energy_of_all() -> None:
+def test_sub_puzzles_side_by_side_take_the_slowest_and_the_energy_and_rent_of_all() -> None:
     policy = {"name": "fixed", "bits": 16.0}
     one, other = (simulate(scenario(policy, {}, 4, parallel)).outcomes[0] for parallel in (False, True))
     np.testing.assert_array_equal(one.hashes, other.hashes)
     np.testing.assert_array_equal(one.energy_j, other.energy_j)
+    np.testing.assert_array_equal(one.cost_usd, other.cost_usd)  # one of its devices is rented
     # The greatest of four exponential times is 25/12 of one's mean, and their sum four times it.
     assert float(other.solve_s.sum() / one.solve_s.sum()) == pytest.approx(25 / 48, rel=0.01)
 

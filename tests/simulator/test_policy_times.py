@@ -156,6 +156,16 @@ def test_thinking_and_starting_later_let_the_clock_run_and_change_no_price() -> 
     np.testing.assert_allclose(slow.elapsed_s, busy.elapsed_s + 2.0 * pauses, rtol=1e-12)
 
 
+@pytest.mark.parametrize("name", ["fixed", "own_policies:OwnFixed"])
+@pytest.mark.parametrize("every", [16, 64, 256])
+def test_callers_think_between_requests_however_many_puzzles_they_are(name: str, every: int) -> None:
+    policy = {"name": name, "bits": 10.0, "queries_per_puzzle": every}
+    busy = simulate(scenario(policy, {})).outcomes[0]
+    slow = simulate(scenario(policy, {"think_s": 2.0})).outcomes[0]
+    pauses = (-(-busy.queries // every) - 1) * every / 64
+    np.testing.assert_allclose(slow.elapsed_s, busy.elapsed_s + 2.0 * pauses, rtol=1e-12)
+
+
 WRONG = (
     ({"name": "banded", "edges": [1.0], "bits": [1.0]}, "policy.bits", "2 items"),
     ({"name": "banded", "edges": [1.0, 2.0], "bits": [1.0, 2.0]}, "policy", "part 3 bands, and there are 2 bits"),

@@ -21,13 +21,14 @@ from powsim.engine import Result
 from powsim.intervals import Headline
 from powsim.paper import caption_claims, table2
 from powsim.report import series
-from powsim.report.console import wide
+from powsim.report.console import NARROW, PIPE_WIDTH, wide
 from powsim.report.html import write_html
 from powsim.report.picture import write_png
 from powsim.report.terminal import (
     checks_table,
     devices_table,
     explain_device,
+    fits,
     groups_tables,
     interval,
     paper_table,
@@ -312,6 +313,14 @@ def test_no_table_loses_a_number_at_any_width(width: int, small: Ran) -> None:
         assert f"{row.recomputed_s:,.2f}" in shown["paper"]
     for name in catalogue():
         assert name in shown["devices"]
+
+
+def test_the_tables_of_a_run_are_cut_to_a_window_of_80(small: Ran) -> None:
+    _, groups = small
+    tables = groups_tables(groups, NARROW)
+    assert len(tables) == 3
+    assert all(fits(table, NARROW) for table in tables)
+    assert len(groups_tables(groups, PIPE_WIDTH)) == 1
 
 
 @pytest.mark.parametrize("length", [30, 80, 200])

@@ -16,6 +16,7 @@ from scipy import stats
 from powsim import Scenario, ScenarioError, load_scenario, parse_scenario, simulate, simulate_gate, summarise
 from powsim.cli import run
 from powsim.intervals import Headline, mean
+from powsim.report.console import NARROW
 from powsim.report.gate import ATTACK, GATE_FOOTNOTE, HONEST, gate_section, gate_tables
 from powsim.report.html import write_html
 from powsim.results import document
@@ -297,7 +298,7 @@ def test_a_gate_that_serves_nobody_is_shown_as_such(tmp_path: Path) -> None:
 @pytest.mark.parametrize("width", [20, 80, 118, 170, 250])
 def test_no_table_loses_a_number_at_any_width(width: int) -> None:
     rows = simulate_gate(scenario())
-    console = Console(file=io.StringIO(), width=max(width, 118), force_terminal=True, color_system=None)
+    console = Console(file=io.StringIO(), width=max(width, NARROW), force_terminal=True, color_system=None)
     for table in gate_tables(rows, console.width):
         console.print(table)
     stream = console.file

@@ -111,6 +111,8 @@ def test_every_mistake_of_the_file_is_told_at_once(tmp_path: Path) -> None:
     [
         ('[set]\n"policy.bits" = 1.0\n[grid]\n"policy.bits" = [2.0]', "stands in two of"),
         ('[grid]\n"seed" = [1, 2]', "'seed' is no key of a sweep"),
+        ('[grid]\n"server.servers" = [1, 4]', "'server.servers' would change nothing"),
+        ('[random]\npoints = 2\n[random.ranges]\n"gate.x.rate_hz" = { uniform = [1, 2] }', "'gate.x.rate_hz' would"),
         (
             '[grid]\n"policy.bits" = [1.0, 2.0]\n[random]\npoints = 6000\n[random.ranges]\na = { uniform = [1, 2] }',
             "12,000",

@@ -234,8 +234,9 @@ extern "C" __global__ void __launch_bounds__(128) simulate(
   }
   const double* const device = table + integers[I_AT_DEVICES] + who.device * DEVICE_COLUMNS;
   const double service_s = queries * c[N_SECONDS_PER_QUERY], solve_s = (double)steps / who.rate_hz;
-  const double verify_s = (double)puzzles * c[N_VERIFY_S], energy_j = (double)hashes / who.rate_hz * device[3];
-  const double usd = device[4] >= 0.0 ? device[4] * solve_s / 3600.0 : energy_j / 3.6e6 * c[N_USD_PER_KWH];
+  const double verify_s = (double)puzzles * c[N_VERIFY_S], devices_s = (double)hashes / who.rate_hz;
+  const double energy_j = devices_s * device[3];
+  const double usd = device[4] >= 0.0 ? device[4] * devices_s / 3600.0 : energy_j / 3.6e6 * c[N_USD_PER_KWH];
   const double values[10] = {who.rate_hz, expected, (double)hashes, cost, service_s, solve_s,
                              clocked ? finish_s : (service_s + solve_s) + verify_s, energy_j, usd,
                              (solve_s + verify_s) / service_s};

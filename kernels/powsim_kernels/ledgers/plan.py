@@ -36,11 +36,17 @@ def _array(name: str, values: Any, dimensions: int = 1) -> NDArray[np.float64]:
     return array
 
 
-def _check(name: str, value: float, low: float, high: float = math.inf, *, finite: bool = True) -> None:
-    """Raise ValueError where a number is outside low..high, NaN, or infinite where that has no meaning."""
-    if not low <= value <= high or (finite and not math.isfinite(value)):
-        most = "" if math.isinf(high) else f" to {high:g}"
-        raise ValueError(f"{name}={value} does not fit: give {'a finite number, ' if finite else ''}{low:g}{most}")
+def _check(name: str, value: float, low: float, high: float = math.inf) -> None:
+    """Raise ValueError where a number is outside low..high, NaN or infinite."""
+    if not low <= value <= high or not math.isfinite(value):
+        span = "" if math.isinf(low) else f", {low:g} or more" if math.isinf(high) else f", {low:g} to {high:g}"
+        raise ValueError(f"{name}={value} does not fit: give a finite number{span}")
+
+
+def _check_count(name: str, value: int, low: int, high: float) -> None:
+    """Raise ValueError where a count is outside low..high, TypeError where it is no whole number."""
+    _check(name, value, low, high)
+    check_number(name, value, 64)
 
 
 @dataclass(frozen=True)
@@ -144,7 +150,7 @@ class Price:
     def __post_init__(self) -> None:
         for name in ("band_edges", "band_bits", "load_bits"):
             object.__setattr__(self, name, _array(f"price.{name}", getattr(self, name)))
-        _check("price.every", self.every, 1, MOST_QUERIES)
+        _check_count("price.every", self.every, 1, MOST_QUERIES)
         for name in ("slope", "expected_slope", "expected_intercept"):
             _check(f"price.{name}", getattr(self, name), -math.inf)
         if math.isnan(self.base_bits) or self.base_bits == math.inf:
@@ -176,14 +182,16 @@ class Clock:
     seconds_per_query: float
     batch: int = 1  # queries in one request; arrivals are spaced by it
     request_every_s: float = 0.0  # 0: the next request arrives when the one before it is done
-    think_s: float = 0.0  # pause after every answer
+    think_s: float = 0.0  # pause after the answer to every puzzle
     verify_s: float = 0.0  # of the server, per puzzle
-    parallel: bool = False  # sub-puzzles of a puzzle are solved side by side: the slowest counts, energy is that of all
+    parallel: bool = (
+        False  # sub-puzzles of a puzzle are solved side by side: the slowest counts, energy and rent are of all
+    )
     starts_within_s: float = 0.0  # callers begin at a time drawn evenly from 0 to this
 
     def __post_init__(self) -> None:
         _check("clock.seconds_per_query", self.seconds_per_query, 5e-324)
-        _check("clock.batch", self.batch, 1, MOST_QUERIES)
+        _check_count("clock.batch", self.batch, 1, MOST_QUERIES)
         for name in ("request_every_s", "think_s", "verify_s", "starts_within_s"):
             _check(f"clock.{name}", getattr(self, name), 0.0)
 
@@ -233,7 +241,7 @@ class Users:
 
     def __post_init__(self) -> None:
         _check("users.median", self.median, 0.0, MOST_QUERIES)
-        _check("users.maximum", self.maximum, 1, MOST_QUERIES)
+        _check_count("users.maximum", self.maximum, 1, MOST_QUERIES)
         for name in ("sigma", "shift_sd", "drift_sd"):
             _check(f"users.{name}", getattr(self, name), 0.0, 10.0)
         _check("users.mean_shift", self.mean_shift, -math.inf)
@@ -257,8 +265,8 @@ class Accounts:
     accounts: int = 1
 
     def __post_init__(self) -> None:
-        _check("accounts.accounts", self.accounts, 1, 2**32 - 1)
-        _check("accounts.queries", self.queries, self.accounts, float(self.accounts) * MOST_QUERIES)
+        _check_count("accounts.accounts", self.accounts, 1, 2**32 - 1)
+        _check_count("accounts.queries", self.queries, self.accounts, float(self.accounts) * MOST_QUERIES)
 
 
 @dataclass(frozen=True)
@@ -275,7 +283,7 @@ class LedgerPlan:
 
     def __post_init__(self) -> None:
         check_number("key", self.key, 64)
-        _check("sub_puzzles", self.sub_puzzles, 1, 1 << 20)
+        _check_count("sub_puzzles", self.sub_puzzles, 1, 1 << 20)
         most = self.who.maximum if isinstance(self.who, Users) else -(-self.who.queries // self.who.accounts)
         puzzles = -(-most // self.price.every)
         if (puzzles + 1) * self.sub_puzzles >= 2**33:

@@ -223,7 +223,8 @@ def measured(plan: Named, who: Identity) -> dict[str, float]:
     service_s = float(who.queries) * plan.seconds_per_query
     solve_s = float(who.steps) / who.rate_hz
     verify_s = float(who.puzzles) * plan.verify_s
-    energy_j = float(who.hashes) / who.rate_hz * watts
+    devices_s = float(who.hashes) / who.rate_hz  # of all devices that solve side by side
+    energy_j = devices_s * watts
     return {
         "work": who.work,
         "hashes": float(who.hashes),
@@ -232,7 +233,7 @@ def measured(plan: Named, who: Identity) -> dict[str, float]:
         "solve_s": solve_s,
         "elapsed_s": who.finish_s if plan.clocked else (service_s + solve_s) + verify_s,
         "energy_j": energy_j,
-        "cost_usd": usd_per_h * solve_s / 3600.0 if usd_per_h >= 0.0 else energy_j / 3.6e6 * plan.usd_per_kwh,
+        "cost_usd": usd_per_h * devices_s / 3600.0 if usd_per_h >= 0.0 else energy_j / 3.6e6 * plan.usd_per_kwh,
         "overhead": (solve_s + verify_s) / service_s,
     }
 

@@ -40,12 +40,13 @@ def tally(numbers, integers, table, first, count, a, b, kept, out, rows, values)
         watts, usd_per_h = table[at + 3], table[at + 4]
         needed = _double(b[window.HASHES + i])
         service_s, solve_s = queries * per_query, _double(b[window.STEPS + i]) / rate
-        verify_s, energy_j = a[window.PUZZLES + i] * verify, needed / rate * watts
+        verify_s, devices_s = a[window.PUZZLES + i] * verify, needed / rate
+        energy_j = devices_s * watts
         values[0], values[1], values[2] = a[window.WORK + i], needed, a[window.COST + i]
         values[3], values[4] = service_s, solve_s
         values[5] = a[window.FINISH_S + i] if clocked else (service_s + solve_s) + verify_s
         values[6] = energy_j
-        values[7] = usd_per_h * solve_s / 3600.0 if usd_per_h >= 0.0 else energy_j / 3.6e6 * usd_per_kwh
+        values[7] = usd_per_h * devices_s / 3600.0 if usd_per_h >= 0.0 else energy_j / 3.6e6 * usd_per_kwh
         values[8] = (solve_s + verify_s) / service_s
         total = sums[(first + i) // BLOCK - start, device]
         for k in range(SUMS):

@@ -59,7 +59,7 @@ PLAIN: dict[str, type] = {
 Arrays = dict[str, NDArray[Any]]
 
 
-def write_bank(path: Path, bank: Bank) -> None:
+def write_bank(path: Path | str, bank: Bank) -> None:
     """Write a study whole or not at all. Raises BankError for values that cannot be, OutputError where it cannot."""
     check_bank(bank)
     about: dict[str, Any] = {"format": BANK, **{name: getattr(bank, name) for name in PLAIN}}
@@ -67,12 +67,12 @@ def write_bank(path: Path, bank: Bank) -> None:
     arrays: Arrays = {}
     for number, run in enumerate(bank.runs):
         arrays |= _packed(run, f"{number}/")
-    _write(path, about, arrays)
+    _write(Path(path), about, arrays)
 
 
-def read_bank(path: Path) -> Bank:
+def read_bank(path: Path | str) -> Bank:
     """Return the study in a file. Raises BankError naming the file for one that is missing, broken or wrong."""
-    return _read_bank(_content(path), _name(path))
+    return _read_bank(_content(Path(path)), _name(Path(path)))
 
 
 def write_run(path: Path, run: Run, study: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from powsim.cli.progress import progress_bar
 from powsim.conclusions import findings
 from powsim.edge import Mistake, ScenarioError
 from powsim.engine import Result, simulate
-from powsim.report.console import data, words
+from powsim.report.console import NARROW, data, words
 from powsim.report.gate import GATE_FOOTNOTE, gate_tables
 from powsim.report.terminal import GROUPS_FOOTNOTE, checks_table, groups_tables
 from powsim.scenario import load_scenario
@@ -59,7 +59,7 @@ def run_scenario(
     if as_json:
         click.echo(json.dumps(results.document(result, groups), indent=1))
     else:
-        _show(data(), result, groups)
+        _show(data(least=NARROW), result, groups)
     where = f"; results in {target}" if save else ""
     errors.print(Text(f"simulated in {spent:.1f} s{where}", "dim"), soft_wrap=True)
 

@@ -7,6 +7,7 @@ from typing import IO
 from rich.console import Console
 
 MIN_WIDTH = 118
+NARROW = 80  # for tables that are cut in pieces where the window is narrow
 PIPE_WIDTH = 170  # a pipe or file has no width of its own: enough for the widest table
 
 

@@ -10,7 +10,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from powsim.report.terminal import fits, interval
+from powsim.report.terminal import fitting, interval
 from powsim.server.rows import GateRow, gate_findings
 from powsim.text import number, printable, share, small
 
@@ -32,6 +32,14 @@ ATTACK: dict[str, tuple[str, Callable[[float], str]]] = {
 }
 """Column title -> headline and how to print it."""
 
+WAITS = dict(list(HONEST.items())[:4])
+CUTS = (
+    (HONEST | ATTACK,),
+    (HONEST, ATTACK),
+    (WAITS, {title: how for title, how in HONEST.items() if title not in WAITS}, ATTACK),
+)
+"""The columns in one table, in two, in three."""
+
 GATE_FOOTNOTE = (
     "The gate, over independent replicas; second lines: Student's 95 % intervals of the means. served: share of honest "
     "requests answered; p50, p95, p99: seconds that those waited in all; busy: share of the servers' time; MB: "
@@ -41,9 +49,8 @@ GATE_FOOTNOTE = (
 
 
 def gate_tables(rows: tuple[GateRow, ...], width: int) -> list[Table]:
-    """Return the rows as one table, or as two where `width` is too little for one."""
-    whole = _table(rows, HONEST | ATTACK)
-    return [whole] if fits(whole, width) else [_table(rows, HONEST), _table(rows, ATTACK)]
+    """Return the rows as one table, or as two or three where `width` is too little for one."""
+    return fitting(CUTS, lambda columns: _table(rows, columns), width)
 
 
 def _table(rows: tuple[GateRow, ...], columns: dict[str, tuple[str, Callable[[float], str]]]) -> Table:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from rich import box
 from rich.console import RenderableType
@@ -22,6 +22,10 @@ from powsim.text import factor, number, printable, share, small
 WHO = ("identities", "queries", "p50", "p95", "p99", "above 2x")
 COST = ("hashes", "hours", "kWh", "$")
 ALL = ("identities", "queries", "hashes", "p50", "p95", "p99", "above 2x", "hours", "kWh", "$")
+CUTS = ((ALL,), (WHO, COST), (WHO[:4], (*WHO[4:], COST[0]), COST[1:]))
+"""The columns in one table, in two, in three."""
+
+Columns = TypeVar("Columns")
 
 SHOWN: dict[str, tuple[str, Callable[[float], str]]] = {
     "hashes": ("hashes", number),
@@ -48,9 +52,18 @@ def fits(table: RenderableType, width: int) -> bool:
 
 
 def groups_tables(groups: list[GroupSummary], width: int) -> list[Table]:
-    """Return the headlines of every group as one table, or as two where `width` is too little for one."""
-    whole = _groups_table(groups, ALL)
-    return [whole] if fits(whole, width) else [_groups_table(groups, WHO), _groups_table(groups, COST)]
+    """Return the headlines of every group as one table, or as two or three where `width` is too little for one."""
+    return fitting(CUTS, lambda columns: _groups_table(groups, columns), width)
+
+
+def fitting(cuts: Sequence[Sequence[Columns]], table: Callable[[Columns], Table], width: int) -> list[Table]:
+    """Return the tables of the first cut whose tables all fit, or those of the last."""
+    tables: list[Table] = []
+    for cut in cuts:
+        tables = [table(columns) for columns in cut]
+        if all(fits(one, width) for one in tables):
+            break
+    return tables
 
 
 def _groups_table(groups: list[GroupSummary], columns: tuple[str, ...]) -> Table:
@@ -64,7 +77,7 @@ def _groups_table(groups: list[GroupSummary], columns: tuple[str, ...]) -> Table
         if index and g.role != groups[index - 1].role:
             table.add_section()
         table.add_row(Text(g.name, style="bold"), *(_cell(g, title, plain) for title in columns))
-        for device in g.by_device if "p50" in columns else ():
+        for device in g.by_device if {"p50", "above 2x"} & set(columns) else ():
             table.add_row(Text(f"  {device.device}", style="dim"), *(_cell(device, t, plain) for t in columns))
     return table
 

@@ -23,8 +23,8 @@ from powsim_kernels import uniform
 
 MOST_POINTS = 10_000
 MOST_TOLD = 20  # mistakes of single points that a message lists
-FORMAT = "powsim-sweep-2"
-"""Part of every point's id: totals of another shape are other points."""
+FORMAT = "powsim-sweep-3"
+"""Part of every point's id: totals of another shape, or counted otherwise, are other points."""
 
 Key = Annotated[str, Field(min_length=1)]
 Pair = Annotated[list[float | int], Field(min_length=2, max_length=2)]
@@ -90,6 +90,12 @@ class SweepSpec(Edge):
             raise ValueError(f"'{twice[0]}' stands in two of [set], [grid] and [random.ranges]")
         if "seed" in set.union(*tables):
             raise ValueError("'seed' is no key of a sweep: points are compared on the same draws; give `seed` once")
+        swept = {*self.grid, *(self.random.ranges if self.random else ())}
+        gate = sorted(key for key in swept if key.split(".")[0].strip() in ("server", "gate"))
+        if gate:
+            raise ValueError(
+                f"'{gate[0]}' would change nothing: sweeps leave [server] and [gate] out; use `powsim run --set`"
+            )
         sizes = math.prod(map(len, self.grid.values())) * (self.random.points if self.random else 1)
         if sizes > MOST_POINTS:
             raise ValueError(f"{sizes:,} points exceed {MOST_POINTS:,}: shorten the lists of [grid]")

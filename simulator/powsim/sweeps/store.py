@@ -36,8 +36,11 @@ PARTIAL = ".partial-"
 SHARD = re.compile(r"shard-(\d{5,})-of-(\d{5,})\.parquet")
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file that is whole on disk before it has its name. Raises OutputError; nothing half-written stays."""
+def write_whole(path: Path, content: bytes, told: Path | None = None) -> None:
+    """Write a file that is whole on disk before it has its name. Raises OutputError; nothing half-written stays.
+
+    told: the name that an error gives it, where its own means nothing to anybody.
+    """
     temporary = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +56,7 @@ def write_whole(path: Path, content: bytes) -> None:
             raise
         _flush_folder(path.parent)
     except (OSError, ValueError) as error:  # ValueError: a name with a NUL
-        raise OutputError(f"cannot write {str(path)[:200]}: {reason(error)}; no half of it was left") from error
+        raise OutputError(f"cannot write {str(told or path)[:200]}: {reason(error)}; no half of it was left") from error
 
 
 def _flush_folder(folder: Path) -> None:
@@ -193,7 +196,7 @@ class Store:
 def _claim(path: Path, text: str) -> None:
     """Write a file that must not be there yet, whole. Raises OutputError where it is by now."""
     own = path.with_name(f".{path.name}{PARTIAL}{secrets.token_hex(4)}")
-    write_whole(own, text.encode())
+    write_whole(own, text.encode(), told=path)
     try:
         os.link(own, path)
     except FileExistsError:
