@@ -132,7 +132,8 @@ def slopes(student: LinearStudent, x: np.ndarray, value: object) -> np.ndarray:
     return out.reshape(x.shape)
 
 
-def test_jacobian_moves_along_the_sign_of_the_gradient_of_the_oracles_logit() -> None:
+def test_jacobian_moves_along_the_sign_of_the_gradient_of_the_oracles_class() -> None:
+    """Of its log-probability, whose gradient has the sign of the probability's."""
     attack, student = ATTACKS["jacobian"](view(0)), Bent(LinearStudent.random(5, 0.2).weight)
     seeds = attack.propose(100)
     assert len(seeds) == 64  # then it waits
@@ -143,7 +144,7 @@ def test_jacobian_moves_along_the_sign_of_the_gradient_of_the_oracles_logit() ->
     moved = attack.propose(100)
     assert len(moved) == 64
     oracle = torch.from_numpy(answers.argmax(axis=1))
-    gradient = slopes(student, seeds, lambda z: z.gather(1, oracle[:, None])[:, 0])
+    gradient = slopes(student, seeds, lambda z: z.log_softmax(dim=1).gather(1, oracle[:, None])[:, 0])
     wanted = {
         np.clip(x + np.float32(0.1) * np.sign(g).astype(np.float32), 0, 1).astype(np.float32).tobytes()
         for x, g in zip(seeds, gradient, strict=True)
