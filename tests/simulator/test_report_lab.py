@@ -215,11 +215,11 @@ def test_one_line_tells_what_was_mined(verdict: Verdict) -> None:
     rows = (*MINED, Mined("noise", "batch", 8, 8e5, 500_000, 6e5, 9e5, 0.39, 0.34))
     line = mined_line(replace(verdict, mined=rows))
     assert line == (
-        "40 puzzles mined: 1.8M tries, expected 2M (-10.0%); 1.00 s, expected 1.00 s (+0.0%); tries of 1 of 2 attacks "
+        "40 puzzles solved: 1.8M tries, expected 2M (-10.0%); 1.00 s, expected 1.00 s (+0.0%); tries of 1 of 2 attacks "
         "lie in their 95 % interval"
     )
     assert mined_line(replace(verdict, mined=())) == ""
-    assert "32 puzzles mined" in printed(verdict, brief=True)
+    assert "32 puzzles solved" in printed(verdict, brief=True)
     assert "Mined beside" not in printed(verdict, brief=True)
 
 

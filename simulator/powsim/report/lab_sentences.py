@@ -96,7 +96,7 @@ def mined_line(verdict: Verdict) -> str:
     tries, expected = sum(row.tries for row in rows), sum(row.expected_tries for row in rows)
     spent, due = sum(row.mined_s for row in rows), sum(row.expected_s for row in rows)
     return (
-        f"{sum(row.puzzles for row in rows):,} puzzles mined: {number(tries)} tries, expected {number(expected)} "
+        f"{sum(row.puzzles for row in rows):,} puzzles solved: {number(tries)} tries, expected {number(expected)} "
         f"({tries / expected - 1:+.1%}); {spent:.2f} s, expected {due:.2f} s ({spent / due - 1:+.1%}); tries of "
         f"{inside} of {len(rows)} attacks lie in their 95 % interval"
     )
