@@ -94,7 +94,7 @@ def _for_whom(honest: list[GroupSummary], campaigns: list[GroupSummary]) -> str:
     if free:
         best = max(free, key=lambda g: (g.accuracy_pct or 0.0, -g.identities, -g.cost_usd.value))
         parts.append(
-            f"the attacker who does not is {best.name}: a published accuracy of {best.accuracy_pct:.1f} % at "
+            f"the attacker who does not is {best.name}: a stolen accuracy of {best.accuracy_pct:.1f} % at "
             f"{times(best.slowdown.value)}, its puzzles costing {dollars(best.cost_usd.value)}"
         )
     return ("; ".join(parts) or "no device and no campaign stands out") + "."

@@ -182,7 +182,7 @@ def test_the_sentences_of_the_shipped_scenarios_stand_a_recount(name: str) -> No
     if free:
         assert dollars(max(g.cost_usd.value for g in free)) in fails
         best = max(g.accuracy_pct or 0 for g in free)
-        assert f"a published accuracy of {best:.1f} %" in whom
+        assert f"a stolen accuracy of {best:.1f} %" in whom
     by_name = {g.name: g for g in groups}
     for many, few, kind, before, after in re.findall(
         r"(\d+) accounts instead of (\d+) take (\S+) from (\S+) to ([\d.,]+x)", fails

@@ -36,10 +36,10 @@ class Seeds(click.ParamType):  # type: ignore[type-arg]
 @click.command()
 @click.option("--task", default="digits16", show_default=True, metavar="NAME|PATH", help="A task, or data files.")
 @click.option("--attack", "attacks", multiple=True, metavar="NAME", help="Only these attacks, or FILE.py:CLASS [15].")
-@click.option("--seeds", type=Seeds(), help="How many, or which: 0,1,7 [6; of 8x8 tasks 3].")
+@click.option("--seeds", type=Seeds(), help="How many, or which: 0,1,7 [5; of 8x8 tasks 2].")
 @click.option("--queries", type=click.IntRange(1, 10**7), help="Of each attack [1024; 512].")
 @click.option("--datafree-queries", type=click.IntRange(1, 10**9), help="Of DataFree [20000; 4000].")
-@click.option("--steps", type=click.IntRange(1, 10**7), help="Training steps of each stolen model [480; 160].")
+@click.option("--steps", type=click.IntRange(1, 10**7), help="Training steps of each stolen model [320; 160].")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the study [powsim-lab/TASK].")
 @click.option("--workers", type=click.IntRange(1, 1024), default=2, show_default=True, help="Processes.")
 @click.option(

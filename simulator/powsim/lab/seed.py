@@ -23,7 +23,7 @@ from powsim.lab.task import Task
 from powsim.lab.tasks import load_task
 from powsim.sweeps.store import write_whole
 
-MIXMATCH_SHARE = 150 / 480  # of the students' steps: each of its own takes three batches, and it starts anew each time
+MIXMATCH_SHARE = 150 / 320  # of the students' steps: each of its own takes three batches, and it starts anew each time
 
 OPENED = 0.3  # share of the time until the service stands
 

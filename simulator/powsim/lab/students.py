@@ -21,7 +21,7 @@ from powsim.lab.attacks.parts import NetStudent
 from powsim.lab.nets import small_cnn
 from powsim.lab.task import Images
 
-WIDTHS, HIDDEN = (16, 32), 128  # the victim's widths; 8 and 24 take two thirds of the time, and CopyCat loses 5 points
+WIDTHS, HIDDEN = (16, 32), 128  # the victim's widths; 8 and 24 take two thirds of the time
 BATCH = 32
 RATE = 6e-3
 

@@ -52,7 +52,7 @@ class Study:
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     queries: int = 1024  # of each attack
     datafree_queries: int = 20_000
-    steps: int = 480  # optimiser steps of each student, over all checkpoints
+    steps: int = 320  # optimiser steps of each student, over all checkpoints
     device: str = "auto"
 
     def asked(self) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class Size:
     mining_s: float  # what its puzzles together may take
 
 
-USUAL, SMALL = Size(6, 1024, 20_000, 480, 2.0), Size(3, 512, 4_000, 160, 1.0)
+USUAL, SMALL = Size(5, 1024, 20_000, 320, 2.0), Size(2, 512, 4_000, 160, 1.0)
 
 
 def size_of(task: str) -> Size:
