@@ -125,15 +125,15 @@ def _series(scenario: Scenario, name: str) -> tuple[NDArray[np.float64], NDArray
 
 
 def cost_lines(result: Result) -> list[CostLine]:
-    """Return the excess cost of every trace over the first 10,000 queries, where the curves part."""
-    lines = []
-    for name in traces_of(result.scenario):
-        if result.scenario.service.priced_bank is None and name in study.published.SAME_QUERIES:
-            continue
-        curve = curve_for(result.scenario, name)
-        queries = np.linspace(0.0, min(float(curve.queries[-1]), COST_QUERIES), 200)
-        lines.append(CostLine(name, queries, curve(queries) - result.service.mean_cost * queries))
-    return lines
+    """Return the excess cost of every trace over its first queries: as many as the shortest has, 10,000 at most."""
+    scenario = result.scenario
+    paper = scenario.service.priced_bank is None
+    names = [name for name in traces_of(scenario) if not (paper and name in study.published.SAME_QUERIES)]
+    curves = {name: curve_for(scenario, name) for name in names}
+    shortest = min((float(curve.queries[-1]) for curve in curves.values()), default=0.0)
+    queries = np.linspace(0.0, min(shortest, COST_QUERIES), 200)
+    expected = result.service.mean_cost * queries
+    return [CostLine(name, queries, curve(queries) - expected) for name, curve in curves.items()]
 
 
 def slowdown_curves(result: Result) -> list[SlowdownCurve]:
