@@ -109,6 +109,16 @@ def test_another_study_reads_nothing_of_this_one() -> None:
     assert replace(SMALL, seeds=(7,)).id == SMALL.id  # more seeds go on with those there are
 
 
+def test_an_own_attack_that_changed_is_another_study(tmp_path: Path) -> None:
+    file = tmp_path / "own.py"
+    own = replace(SMALL, attacks=(f"{file}:Own",))
+    ids = {own.id}
+    for text in ("class Own: ...", "class Own: 'changed'"):
+        file.write_text(text)
+        ids.add(own.id)
+    assert len(ids) == 3
+
+
 def test_mistakes_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for change, words in (
         ({"seeds": ()}, "at least one"),

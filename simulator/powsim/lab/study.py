@@ -59,7 +59,9 @@ class Study:
         """Return what a seed's result depends on, beside the seed: JSON values."""
         values = asdict(self)
         del values["seeds"]
-        return {"format": FORMAT, "powsim": __version__, **values, "attacks": list(self.attacks), **_files(self.task)}
+        own = {name: _digest(name.rpartition(":")[0]) for name in self.attacks if ".py:" in name}
+        about = {"format": FORMAT, "powsim": __version__, **values, "attacks": list(self.attacks), **_files(self.task)}
+        return {**about, "own_attacks": own} if own else about
 
     @property
     def id(self) -> str:
@@ -150,6 +152,13 @@ def _files(task: str) -> dict[str, list[Any]]:
         some = sorted(path.iterdir()) if path.is_dir() else [path]
         return {"files": [[one.name, one.stat().st_size, one.stat().st_mtime_ns] for one in some]}
     return {}
+
+
+def _digest(name: str) -> str | None:
+    """Return the SHA-256 of an own attack's file: changed, it is another study; None where there is no such file."""
+    with contextlib.suppress(OSError):
+        return hashlib.sha256(Path(name).read_bytes()).hexdigest()
+    return None
 
 
 def _places(study: Study, seed: int, folder: Path) -> tuple[Path, Path]:
