@@ -68,7 +68,8 @@ def test_ten_thousand_puzzles_of_every_length_and_fractional_bits_on_every_path(
     rng = np.random.default_rng(22)
     fits = [length for length in range(201) if length % 64 <= 47]
     challenges = [noise(int(length), 10_000 + i) for i, length in enumerate(rng.choice(fits, 10_000))]
-    bits = rng.uniform(0, 20, 10_000)
+    bits = rng.uniform(0, 17, 10_000)
+    bits[::50] = rng.uniform(17, 20, 200)  # few of the hardest: they would take four fifths of the time
     bits[::4] = np.rint(bits[::4])
     results = [mine(challenges, bits, backend=path) for path in PATHS]
     first = results[0].nonce

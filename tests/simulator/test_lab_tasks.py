@@ -80,7 +80,7 @@ def test_outside_images_come_by_number_and_by_arm(task: Task) -> None:
 def test_the_sizes_of_the_default_task() -> None:
     task = load_task("digits16", 0)
     assert [len(set(part.original.tolist())) for part in parts(task)] == [900, 300, 300, 297]
-    assert [len(part.x) for part in parts(task)] == [3600, 3000, 3000, 297]
+    assert [len(part.x) for part in parts(task)] == [3600, 3000, 6000, 297]
     assert (task.teachers, task.neighbours, task.knn_sigma) == (25, 300, 12.0)
 
 

@@ -115,7 +115,7 @@ import resource, powsim
 from powsim.sweeps.streaming import simulate_totals
 def run(identities):
     changes = [f"population.{name}.identities={identities}" for name in ("web", "api")]
-    made = powsim.load_scenario("default", [*changes, "policy.name=fixed", "policy.queries_per_puzzle=1000"])
+    made = powsim.load_scenario("published", [*changes, "policy.name=fixed", "policy.queries_per_puzzle=1000"])
     simulate_totals(made.model_copy(update={"campaign": {}}), threads=1)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 few = run(300_000)
