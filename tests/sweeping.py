@@ -8,26 +8,9 @@ import sys
 import time
 from pathlib import Path
 
-SCENARIO = """
-name = "small"
-[service]
-dataset = "cifar10"
-[policy]
-name = "fixed"
-bits = 20.0
-[population.web]
-identities = 203
-queries = { median = 300.0, sigma = 1.0, max = 2000 }
-[population.web.devices]
-galaxy-a34-browser = 0.5
-python-hashlib = 0.5
-[campaign.theft]
-trace = "copycat"
-queries = 1000
-devices = ["rtx-4090"]
-identities = [1, 4]
-replicas = 10
-"""
+from small import SMALL
+
+SCENARIO = SMALL.replace("identities = 400", "identities = 203")
 
 SWEEP = """
 name = "bits"

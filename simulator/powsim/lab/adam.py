@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -9,6 +10,11 @@ from torch.optim.adam import adam
 
 BETAS = (0.9, 0.999)
 EPSILON = 1e-8
+
+
+def rate_at(step: int, steps: int, rate: float) -> float:
+    """Return a step's rate: rising over a tenth of the steps to about `rate`, and falling as a cosine."""
+    return rate * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 class Adam:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch.func import vmap
 
-from powsim.lab.adam import Adam
+from powsim.lab.adam import Adam, rate_at
 from powsim.lab.tasks.augment import Distortion, warped
 
 WIDTHS = (16, 32)
@@ -79,7 +79,7 @@ def fitted(
     for shard, rows in zip(table, shards, strict=True):
         shard[: len(rows)] = torch.from_numpy(rows)
     for step in range(steps):
-        optimiser.rate = RATE * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.rate = rate_at(step, steps, RATE)
         places = (torch.rand(len(shards), batch, generator=generator) * sizes).long()
         rows = table.gather(1, places).flatten().to(device)
         draws = (2 * torch.rand(4, len(rows), generator=generator) - 1).to(device)

@@ -7,7 +7,6 @@ students. Each student still has its own weights, data, sampling and optimiser s
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from powsim.lab.adam import Adam
+from powsim.lab.adam import Adam, rate_at
 from powsim.lab.attacks.base import Answers
 from powsim.lab.attacks.parts import NetStudent
 from powsim.lab.nets import small_cnn
@@ -72,7 +71,7 @@ def fit_students(
     turns = torch.randint(-1, 2, (steps, 2), generator=torch.Generator().manual_seed(steps)).tolist()
     optimiser = Adam(weights, rate)
     for step in range(steps):
-        optimiser.rate = rate * min(1.0, 10 * (step + 1) / steps) * 0.5 * (1 + math.cos(math.pi * step / steps))
+        optimiser.rate = rate_at(step, steps, rate)
         own = rows[step]  # [batch, S]
         images = x[own]
         if turns[step] != [0, 0] and shifted.any():

@@ -46,7 +46,7 @@ class Victim:
 def fit_victim(task: Task, seed: int, device: str = "cpu", *, steps: int | None = None) -> Victim:
     """Return the victim, trained on all of the task's private images as `networks.fitted` does.
 
-    steps: of 64 images, default 600, and 3,000 for images in colour.
+    steps: of BATCH images, default STEPS, and COLOUR_STEPS for images in colour.
     """
     if steps is None:
         steps = STEPS if task.shape[0] == 1 else COLOUR_STEPS
