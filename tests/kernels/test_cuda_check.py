@@ -75,8 +75,8 @@ def test_a_check_writes_one_file_that_answers_the_checklist(
     assert main(["--quick", "--out", str(out)]) == 0
     assert list(tmp_path.glob("check.json*")) == [out]
     found = json.loads(out.read_text())
-    assert (found["quick"], found["all_right"]) == (True, True)
-    assert set(found) == {"quick", "all_right", *measure.SECTIONS, "answers"}
+    assert (found["quick"], found["ended"], found["all_right"]) == (True, True, True)
+    assert set(found) == {"quick", "ended", "all_right", *measure.SECTIONS, "answers"}
     about = found["machine"]
     assert about["device"] == "Imagined GPU"
     assert list(about["idle"]) == ["driver", "watts", "limit_watts", "sm_mhz", "sm_max_mhz", "celsius"]

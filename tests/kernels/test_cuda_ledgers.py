@@ -11,6 +11,7 @@ import pytest
 from ledger_plans import CLOCKS, PRICES, SOURCES, WHO, assert_same, plan
 from nogpu import nvrtc
 from nogpu.fake_cupy import Machine
+from nogpu.ledgers import simulate
 from nogpu.machine import install
 from powsim_kernels import BackendUnavailable, why_not
 from powsim_kernels.ledgers import simulate_ledgers
@@ -36,6 +37,16 @@ def test_the_launch_layer_gives_the_cpus_bits(install: Install, chunk: int) -> N
         assert_same(got, simulate_ledgers(made, 30, 250, backend="cpu", **more))
 
 
+def test_blocks_are_added_in_order_in_groups_of_any_seed() -> None:
+    made = plan("published", "trace")
+    for begin, end, seed in ((70, 64 * 37 + 5, 0), (0, 64 * 32, 3)):  # a warp adds 32 blocks at a time
+        got, right = (
+            simulate(made, begin, end, SUMS, seed),
+            simulate_ledgers(made, begin, end, histograms=SUMS, rows=True, backend="cpu"),
+        )
+        assert_same(got, right)
+
+
 def test_nothing_is_launched_for_nobody(install: Install) -> None:
     machine = install()
     simulate_ledgers(plan(), 5, 6, backend="cuda")  # which tests the device first
@@ -45,7 +56,7 @@ def test_nothing_is_launched_for_nobody(install: Install) -> None:
 
 
 def test_a_fault_names_its_cause_and_cure(install: Install) -> None:
-    install(Machine(broken={"add_up"}))
+    install(Machine(broken={"add_blocks"}))
     with pytest.raises(BackendUnavailable, match=r"illegal memory access.*use backend='cpu'"):
         simulate_ledgers(plan(), 0, 10, backend="cuda")
     install(Machine(nvrtc=False))

@@ -137,7 +137,7 @@ class Kernel:
         if self.machine.refused(self.options):
             raise CompileException("kern.cu(1): error: this variant is refused")
         try:
-            lanes = 32 if "__shfl_xor_sync" in self.code else self.machine.lanes  # sums over a warp need one
+            lanes = 32 if "__shfl" in self.code else self.machine.lanes  # sums over a warp need one
             return host.build(self.code, self.options, lanes)
         except SyntaxError as error:
             raise CompileException(str(error)) from None
@@ -154,7 +154,9 @@ class Kernel:
         assert shared_mem <= self.max_dynamic_shared_size_bytes <= 99 << 10, "more shared memory than was asked for"
         machine.reached(machine.current)
         assert self.device == machine.current, "a kernel of another device"
-        assert all(isinstance(a, FakeArray | np.integer) for a in arguments), "an argument without a C type"
+        assert all(isinstance(a, FakeArray | np.integer | np.ndarray) for a in arguments), (
+            "an argument without a C type"
+        )
         assert all(a.device.id == machine.current for a in arguments if isinstance(a, FakeArray)), "foreign memory"
         machine.launched.append((machine.current, self.name, self.options))
         if self.name in machine.broken:

@@ -45,6 +45,7 @@ static jmp_buf scheduler;
 static const unsigned POOL_BYTES = 1 << 17;
 alignas(16) [[maybe_unused]] static unsigned char pool_now[POOL_BYTES];
 #define POOL(name) unsigned char* const name = pool_now
+#define GIVEN const Given&
 static Place blockDim, gridDim;
 #define threadIdx (lane_now->thread)
 #define blockIdx (lane_now->block)
@@ -72,6 +73,11 @@ static inline long long clock64() { static long long ticks; return ticks += 1000
 static inline unsigned long long atomicMin(unsigned long long* p, unsigned long long v) {
   const unsigned long long old = *p;
   if (v < old) *p = v;
+  return old;
+}
+static inline unsigned long long atomicMax(unsigned long long* p, unsigned long long v) {
+  const unsigned long long old = *p;
+  if (v > old) *p = v;
   return old;
 }
 template <class T>

@@ -1,4 +1,4 @@
-"""The CUDA ledgers on the host build: the three kernels launched as `ledgers/cuda.py` launches them."""
+"""The CUDA ledgers on the host build: the kernels launched as `ledgers/cuda.py` launches them."""
 
 from __future__ import annotations
 
@@ -7,27 +7,33 @@ import numpy as np
 from nogpu import host
 from powsim_kernels.ledgers import LedgerPlan, Ledgers
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
-from powsim_kernels.ledgers.source import OPTIONS, source
-from powsim_kernels.ledgers.totals import CELLS, ROWS, Part, rows_of, totals_of, with_part
+from powsim_kernels.ledgers.source import given, options_for, shared_bytes, source
+from powsim_kernels.ledgers.totals import CELLS, ROWS, Part, rows_of, sums_of, totals_of, with_part
 
 
-def simulate(plan: LedgerPlan, begin: int, end: int, histograms: tuple[str, ...] = ("overhead",)) -> Ledgers:
-    """Return what the kernels make of identities begin..end."""
-    library = host.build(source(), OPTIONS, 1)
-    numbers, integers, table = pack(plan)
+def simulate(
+    plan: LedgerPlan, begin: int, end: int, histograms: tuple[str, ...] = ("overhead",), seed: int = 0
+) -> Ledgers:
+    """Return what the kernels make of identities begin..end; histograms in the order of SUMS."""
+    packed = pack(plan)
+    library = host.build(source(), options_for(packed), 32)
     count, devices = end - begin, len(plan.devices.share)
     real, whole = np.zeros((1 + len(SUMS), count)), np.zeros((len(ROWS), count), np.uint64)
-    host.launch(library, "simulate", -(-count // 128), 128, (numbers, integers, table, begin, count, real, whole))
     blocks = (end - 1) // BLOCK - begin // BLOCK + 1
-    sums, counted = np.zeros((blocks, devices, 2 * len(SUMS) + 1)), np.zeros((blocks, devices, 6), np.uint64)
-    columns = blocks * (sums.shape[2] + 6)
-    host.launch(library, "add_up", -(-columns // 128), 128, (begin, count, devices, real, whole, sums, counted))
+    total = sums_of(totals_of(histograms, devices))
+    sums, counted = np.full((total.size, blocks), np.nan), np.zeros(devices * 6 + 1, np.uint64)
     cells = np.zeros((len(histograms), devices, CELLS), np.uint64)
-    for name, into in zip(histograms, cells, strict=True):
-        values = real[1 + SUMS.index(name)]
-        host.launch(library, "histogram", -(-count // 128), 128, (count, values, whole[2], into))
-    added = counted.sum(axis=0)
+    mask = sum(1 << SUMS.index(name) for name in histograms)
+    arguments = (given(packed), packed.table, begin, end, mask, sums, counted, cells, real, whole)
+    host.launch(library, "simulate", -(-blocks * BLOCK // 128), 128, arguments, seed, shared_bytes(devices))
+    host.launch(library, "add_blocks", -(-total.size * 32 // 128), 128, (blocks, total.size, sums, total))
+    added = counted[:-1].reshape(devices, 6)
     part = Part(
-        added[:, :4].astype(np.int64), added[:, 4:], sums, cells.astype(np.int64), real[1].max(), rows_of(whole, real)
+        added[:, :4].astype(np.int64),
+        added[:, 4:],
+        total,
+        cells.astype(np.int64),
+        float(counted[-1:].view(np.float64)[0]),
+        rows_of(whole, real),
     )
     return Ledgers(with_part(totals_of(histograms, devices), part), part.rows)

@@ -50,9 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except BackendUnavailable as error:
             found[name] = {"error": str(error)}  # what else was measured is still worth keeping
         print(f"{time.perf_counter() - began:.1f} s", flush=True)
+        write_json(given.out, {"quick": given.quick, "ended": False, **found})  # what is stopped has not run in vain
     found["answers"] = told = answers(found)
     right = all_right(found)
-    write_json(given.out, {"quick": given.quick, "all_right": right, **found})
+    write_json(given.out, {"quick": given.quick, "ended": True, "all_right": right, **found})
     for question, answer in told.items():
         print(f"{question}: {answer}")
     for name, values in found.items():

@@ -10,7 +10,7 @@ from powsim_kernels.choice import choose
 from powsim_kernels.geometric.contract import MAX_BITS
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, pack
 from powsim_kernels.ledgers.plan import LedgerPlan
-from powsim_kernels.ledgers.totals import LedgerRows, LedgerTotals, Part, totals_of, with_part
+from powsim_kernels.ledgers.totals import LedgerRows, LedgerTotals, Part, sums_of, totals_of, with_part
 from powsim_kernels.philox.contract import check_number
 from powsim_kernels.threads import thread_count
 
@@ -57,7 +57,7 @@ def simulate_ledgers(
     found: list[LedgerRows | None] = []
     while begin < end or not found:
         stop = min(end, (begin // step + 1) * step)
-        part: Part = twin.run(packed, begin, stop, kept, rows, thread_count(threads))
+        part: Part = twin.run(packed, begin, stop, kept, rows, thread_count(threads), sums_of(totals))
         if not part.heaviest <= 2.0**MAX_BITS:
             raise ValueError(
                 f"one identity would need {part.heaviest:.3g} hashes, more than 2^{MAX_BITS} can be sampled: lower the "

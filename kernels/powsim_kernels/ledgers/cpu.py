@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powsim_kernels.jit import jit
 from powsim_kernels.ledgers import identities, lanes, layout, spending, state
@@ -20,7 +21,7 @@ from powsim_kernels.ledgers.identities import WINDOW
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed
 from powsim_kernels.ledgers.state import BANKED, CLOCKED, LANES
 from powsim_kernels.ledgers.tally import tally
-from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, Part, rows_of
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, Part, added, rows_of
 from powsim_kernels.threads import over_ranges
 from powsim_kernels.wide import WIDTH
 
@@ -77,11 +78,19 @@ def _live(numbers, integers, table, count, a, b, f, g, sums, words):  # type: ig
                 state.move(live, lane, f, g, sums, words)
 
 
-def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:
-    """Return what becomes of identities begin..end."""
+def run(
+    packed: Packed,
+    begin: int,
+    end: int,
+    histograms: list[int],
+    rows: bool,
+    threads: int | None,
+    before: NDArray[np.float64],
+) -> Part:
+    """Return what becomes of identities begin..end; their sums are added to those `before`."""
     devices, first = int(packed.integers[layout.INTEGERS.index("devices")]), begin // BLOCK
     blocks = -(-end // BLOCK) - first if end > begin else 0
-    sums = np.zeros((blocks, devices, 2 * len(SUMS) + 1))
+    sums = np.zeros((blocks, *before.shape))
     found = end - begin if rows else 0
     whole, real = np.zeros((len(ROWS), found), np.uint64), np.zeros((1 + len(SUMS), found))
     kept = np.array(histograms, np.int64)
@@ -109,4 +118,4 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
     for part in parts:
         counts, hashes, cells = counts + part[0], hashes + part[1], cells + part[2]
         heaviest = max(heaviest, float(part[3]))
-    return Part(counts, hashes, sums, cells, heaviest, rows_of(whole, real) if rows else None)
+    return Part(counts, hashes, added(before, sums), cells, heaviest, rows_of(whole, real) if rows else None)

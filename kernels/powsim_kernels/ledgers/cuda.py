@@ -11,57 +11,66 @@ from typing import Any
 
 import cupy
 import numpy as np
+from numpy.typing import NDArray
 
 from powsim_kernels.backend import BackendUnavailable
 from powsim_kernels.cuda import named_faults
 from powsim_kernels.ledgers import reference
-from powsim_kernels.ledgers.layout import BLOCK, INTEGERS, SUMS, Packed, pack
+from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed, pack
 from powsim_kernels.ledgers.plan import Clock, Curve, Devices, LedgerPlan, Price, Users
-from powsim_kernels.ledgers.source import OPTIONS, source
+from powsim_kernels.ledgers.source import given, options_for, shared_bytes, source
 from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, LedgerRows, Part, rows_of
 
 THREADS = 128
+NOTHING = np.uint64(0)
 COUNTED = len(COUNTS) + 2  # counts, and hashes in two halves
 
 
 @cache
-def _kernel(name: str, device: int) -> Any:
+def _kernel(name: str, options: tuple[str, ...], device: int) -> Any:
     """Return a compiled kernel; CuPy keeps compiled code on disk."""
-    found = cupy.RawModule(code=source(), options=OPTIONS).get_function(name)
+    found = cupy.RawModule(code=source(), options=options).get_function(name)
     _ = found.num_regs  # CuPy compiles when it is first asked
     return found
 
 
-def _launch(name: str, threads: int, *arguments: Any) -> None:
-    """Run a kernel with so many threads."""
-    given = tuple(np.uint64(value) if isinstance(value, int) else value for value in arguments)
-    _kernel(name, int(cupy.cuda.runtime.getDevice()))((-(-threads // THREADS),), (THREADS,), given)
-
-
-def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:
-    """Return what becomes of identities begin..end; `threads` is not used."""
-    count, devices = end - begin, int(packed.integers[INTEGERS.index("devices")])
+def run(
+    packed: Packed,
+    begin: int,
+    end: int,
+    histograms: list[int],
+    rows: bool,
+    threads: int | None,
+    before: NDArray[np.float64],
+) -> Part:
+    """Return what becomes of identities begin..end; sums are added to those `before`; `threads` is not used."""
+    count, devices = end - begin, len(before)
     if not count:
-        return reference.run(packed, begin, end, histograms, rows, threads)
+        return reference.run(packed, begin, end, histograms, rows, threads, before)
     with named_faults(f"simulating {count:,} identities", "give it a smaller chunk"):
-        given = [cupy.asarray(part) for part in packed]
-        real, whole = cupy.empty((1 + len(SUMS), count), np.float64), cupy.empty((len(ROWS), count), np.uint64)
-        _launch("simulate", count, *given, begin, count, real, whole)
-        blocks = (end - 1) // BLOCK - begin // BLOCK + 1
-        sums = cupy.zeros((blocks, devices, 2 * len(SUMS) + 1), np.float64)
-        counted = cupy.zeros((blocks, devices, COUNTED), np.uint64)
-        columns = blocks * (2 * len(SUMS) + 1 + COUNTED)
-        _launch("add_up", columns, begin, count, np.uint32(devices), real, whole, sums, counted)
-        cells = cupy.zeros((len(histograms), devices, CELLS), np.uint64)
-        for at, which in enumerate(histograms):
-            _launch("histogram", count, count, real[1 + which], whole[2], cells[at])
-        added = counted.sum(axis=0).get()
+        here, options = int(cupy.cuda.runtime.getDevice()), options_for(packed)
+        blocks, kept = (end - 1) // BLOCK - begin // BLOCK + 1, sorted(histograms)
+        sums = cupy.empty((before.size, blocks), np.float64)
+        counted = cupy.zeros(devices * COUNTED + 1, np.uint64)
+        cells = cupy.zeros((len(kept), devices, CELLS), np.uint64)
+        real: Any = cupy.empty((1 + len(SUMS), count), np.float64) if rows else NOTHING
+        whole: Any = cupy.empty((len(ROWS), count), np.uint64) if rows else NOTHING
+        table, mask = cupy.asarray(packed.table), np.uint32(sum(1 << which for which in kept))
+        arguments = (given(packed), table, np.uint64(begin), np.uint64(end), mask, sums, counted, cells, real, whole)
+        grid = (-(-blocks * BLOCK // THREADS),)
+        _kernel("simulate", options, here)(grid, (THREADS,), arguments, shared_mem=shared_bytes(devices))
+        total, many = cupy.asarray(before.ravel()), np.uint32(before.size)
+        grid = (-(-before.size * 32 // THREADS),)
+        _kernel("add_blocks", options, here)(grid, (THREADS,), (np.uint64(blocks), many, sums, total))
+        told = counted.get()
+        added = told[:-1].reshape(devices, COUNTED)
+        place = [kept.index(which) for which in histograms]
         return Part(
             added[:, : len(COUNTS)].astype(np.int64),
             added[:, len(COUNTS) :],
-            sums.get(),
-            cells.get().astype(np.int64),
-            float(real[1].max()),
+            total.get().reshape(before.shape),
+            cells.get().astype(np.int64)[place],
+            float(told[-1:].view(np.float64)[0]),
             rows_of(whole.get(), real.get()) if rows else None,
         )
 
@@ -78,7 +87,9 @@ def start() -> None:
     devices = Devices(columns[0], columns[1], columns[2], columns[3], columns[4], 0.15)
     users = Users(60.0, 0.7, 200, 0.0, 0.02, 0.02, 1.5, 3.65)
     plan = pack(LedgerPlan(20220425, users, curve, price, Clock(0.01, 16, 0.5), devices, 3))
-    right, found = (twin(plan, 0, 9, [], True, None).rows for twin in (reference.run, run))
+    right, found = (
+        twin(plan, 0, 9, [], True, None, np.zeros((2, 2 * len(SUMS) + 1))).rows for twin in (reference.run, run)
+    )
     for name in LedgerRows.__dataclass_fields__:
         if not np.array_equal(getattr(right, name), getattr(found, name)):
             raise BackendUnavailable(

@@ -2,8 +2,7 @@
 //
 // v1 one thread an identity, its state in registers; rows go to memory once, and two small kernels add them up. Threads
 // of a warp take different numbers of puzzles: neighbours wait for the longest. v2 both draws of a block of random words
-// are used. Instructions a puzzle, counted in sm_90 code of a plan like the bench's: some 420, 140 of them on doubles.
-// N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
+// are used. N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
 #define LOW32 0xffffffffull
 
 struct Words { unsigned w[4]; };
@@ -30,9 +29,19 @@ __device__ __forceinline__ double uniform_of(unsigned low, unsigned high) {
   return (double)(bits + 1) * 0x1p-53;
 }
 
+// By value among a kernel's arguments: what all threads read is then an operand of an instruction, not a register.
+struct Given {
+  double numbers[NUMBERS];
+  unsigned long long integers[INTEGERS];
+};
+#ifndef POOL  // on a device; the host build of the tests hands over addresses
+#define POOL(name) extern __shared__ __align__(16) unsigned char name[]
+#define GIVEN const __grid_constant__ Given
+#endif
+
 struct Plan {
-  const double* numbers;
-  const unsigned long long* integers;
+  const double (&numbers)[NUMBERS];
+  const unsigned long long (&integers)[INTEGERS];
   const double* table;
   __device__ __forceinline__ double uniform(unsigned stream, unsigned identity, unsigned replica) const {
     const Words words = philox(0, stream, identity, replica, integers[I_KEY]);
@@ -50,8 +59,8 @@ struct Identity {
 };
 
 __device__ __forceinline__ Identity draw(const Plan& plan, unsigned long long number) {
-  const double* const n = plan.numbers;
-  const unsigned long long* const integers = plan.integers;
+  const double (&n)[NUMBERS] = plan.numbers;
+  const unsigned long long (&integers)[INTEGERS] = plan.integers;
   const unsigned long long accounts = integers[I_ACCOUNTS];
   const unsigned replica = accounts ? (unsigned)(number / accounts) : 0;
   const unsigned who = (unsigned)(accounts ? number - replica * accounts : number);
@@ -102,7 +111,7 @@ struct Spending {
   }
 
   __device__ __forceinline__ double by_bank(const Plan& plan, const Identity& who, unsigned before, unsigned n) {
-    const unsigned long long* const integers = plan.integers;
+    const unsigned long long (&integers)[INTEGERS] = plan.integers;
     const unsigned recorded = (unsigned)integers[I_RECORDED], orders = (unsigned)integers[I_ORDERS];
     const double* const bank = plan.table + integers[I_AT_BANK];
     const bool spread = integers[I_SPREAD] != 0;
@@ -147,8 +156,8 @@ struct Spending {
 };
 
 __device__ __forceinline__ double bits_for(const Plan& plan, double excess, double asked, double time_s) {
-  const double* const n = plan.numbers;
-  const unsigned long long* const integers = plan.integers;
+  const double (&n)[NUMBERS] = plan.numbers;
+  const unsigned long long (&integers)[INTEGERS] = plan.integers;
   const double x = integers[I_TWO_SIDED] ? fabs(excess) : (excess > 0.0 ? excess : 0.0);
   double bits = n[N_BASE_BITS];
   if (integers[I_PER_QUERY])
@@ -168,15 +177,16 @@ __device__ __forceinline__ double bits_for(const Plan& plan, double excess, doub
   return integers[I_WHOLE] ? floor(bits) : bits;
 }
 
-// Rows of `real` and `whole` are [10, count] and [6, count]: see cpu.ROWS and layout.SUMS.
-extern "C" __global__ void __launch_bounds__(128) simulate(
-    const double* numbers, const unsigned long long* integers, const double* table, unsigned long long begin,
-    unsigned long long count, double* real, unsigned long long* whole) {
-  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const Plan plan = {numbers, integers, table};
-  const double* const c = numbers;
-  const Identity who = draw(plan, begin + i);
+// What becomes of an identity.
+struct Outcome {
+  double rate_hz, values[SUMS];
+  unsigned long long whole[6];  // identity, replica, device, queries, puzzles, hashes
+};
+
+__device__ __forceinline__ Outcome lived(const Plan& plan, unsigned long long number_of_all) {
+  const double (&c)[NUMBERS] = plan.numbers;
+  const unsigned long long (&integers)[INTEGERS] = plan.integers;
+  const Identity who = draw(plan, number_of_all);
   const double every = c[N_EVERY], queries = who.queries, share = 1.0 / (double)integers[I_SUB_PUZZLES];
   const unsigned pieces = (unsigned)integers[I_SUB_PUZZLES];
   const bool clocked = integers[I_CLOCKED] != 0, decays = integers[I_DECAYS] != 0, side_by_side = integers[I_PARALLEL] != 0;
@@ -232,59 +242,110 @@ extern "C" __global__ void __launch_bounds__(128) simulate(
       finish_s = begins_s + ((asked * c[N_SECONDS_PER_QUERY] + solve_s) + (due ? c[N_VERIFY_S] : 0.0));
     }
   }
-  const double* const device = table + integers[I_AT_DEVICES] + who.device * DEVICE_COLUMNS;
+  const double* const device = plan.table + integers[I_AT_DEVICES] + who.device * DEVICE_COLUMNS;
   const double service_s = queries * c[N_SECONDS_PER_QUERY], solve_s = (double)steps / who.rate_hz;
   const double verify_s = (double)puzzles * c[N_VERIFY_S], devices_s = (double)hashes / who.rate_hz;
   const double energy_j = devices_s * device[3];
   const double usd = device[4] >= 0.0 ? device[4] * devices_s / 3600.0 : energy_j / 3.6e6 * c[N_USD_PER_KWH];
-  const double values[10] = {who.rate_hz, expected, (double)hashes, cost, service_s, solve_s,
-                             clocked ? finish_s : (service_s + solve_s) + verify_s, energy_j, usd,
-                             (solve_s + verify_s) / service_s};
-  const unsigned long long integral[6] = {who.identity, who.replica, who.device, (unsigned long long)queries, puzzles, hashes};
-#pragma unroll
-  for (int k = 0; k < 10; k++) real[k * count + i] = values[k];
-#pragma unroll
-  for (int k = 0; k < 6; k++) whole[k * count + i] = integral[k];
+  return {who.rate_hz,
+          {expected, (double)hashes, cost, service_s, solve_s, clocked ? finish_s : (service_s + solve_s) + verify_s,
+           energy_j, usd, (solve_s + verify_s) / service_s},
+          {who.identity, who.replica, who.device, (unsigned long long)queries, puzzles, hashes}};
 }
 
-// Adds up blocks of identities, each column of each block by a thread of its own, in order: sums [blocks, D, 2 SUMS + 1]
-// and integers [blocks, D, 6], which the caller has set to 0.
-extern "C" __global__ void add_up(unsigned long long begin, unsigned long long count, unsigned devices, const double* real,
-                                  const unsigned long long* whole, double* sums, unsigned long long* integers) {
-  const unsigned columns = 2 * SUMS + 1 + 6;
-  const unsigned long long thread = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
-  const unsigned long long block = thread / columns, first = begin / BLOCK;
-  const unsigned column = (unsigned)(thread % columns);
-  if (block > (begin + count - 1) / BLOCK - first) return;
-  const unsigned long long low = (first + block) * BLOCK, high = low + BLOCK;
-  const unsigned long long from = low > begin ? low - begin : 0;
-  const unsigned long long to = high < begin + count ? high - begin : count;
-  for (unsigned long long i = from; i < to; i++) {
-    const unsigned long long place = block * devices + whole[2 * count + i];
-    const double* const value = real + count + i;  // of SUMS; the first row is the rate
-    if (column < SUMS) {
-      sums[place * (2 * SUMS + 1) + column] += value[column * count];
-    } else if (column < 2 * SUMS) {
-      const double one = value[(column - SUMS) * count];
-      sums[place * (2 * SUMS + 1) + column] += one * one;
-    } else if (column == 2 * SUMS) {
-      sums[place * (2 * SUMS + 1) + column] += value[AT_SOLVE_S * count] * value[AT_SERVICE_S * count];
-    } else {
-      const unsigned which = column - 2 * SUMS - 1;
-      const unsigned long long hashes = whole[5 * count + i];
-      const unsigned long long more[6] = {1, whole[3 * count + i], whole[4 * count + i],
-                                          1.0 + value[AT_OVERHEAD * count] > 2.0 ? 1ull : 0ull, hashes & LOW32, hashes >> 32};
-      integers[place * 6 + which] += more[which];
+// A histogram's cell: exponent and leading bits name it.
+__device__ __forceinline__ unsigned cell_of(double value) {
+  const long long cell = (__double_as_longlong(value) >> CELL_SHIFT) - CELL_BELOW, most = CELLS - 1;
+  return (unsigned)(cell < 0 ? 0 : (cell > most ? most : cell));
+}
+
+// Identities begin..end, THREADS of them a group, which begins at a multiple of BLOCK. sums [D, COLUMNS, blocks] gets the
+// sums over each block, in order; to counted [D, COUNTED] and cells, [D, CELLS] for each set bit of kept, their numbers are
+// added, and behind counted stand the bits of the greatest work. Rows go to real [1 + SUMS, count] and whole [6, count]
+// unless those are null.
+#define THREADS 128
+#define TOGETHER (THREADS / BLOCK)
+#define WIDE (THREADS + 1)  // a column of shared memory: lanes that read one row of many columns meet other banks
+extern "C" __global__ void __launch_bounds__(THREADS, 5) simulate(
+    GIVEN given, const double* table, unsigned long long begin, unsigned long long end, unsigned kept, double* sums,
+    unsigned long long* counted, unsigned long long* cells, double* real, unsigned long long* whole) {
+  POOL(pool);
+  const unsigned devices = (unsigned)given.integers[I_DEVICES], thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+  double* const value = (double*)pool;                            // [SUMS + 1, WIDE]
+  double* const total = value + (SUMS + 1) * WIDE;                // [TOGETHER, D, COLUMNS]
+  unsigned long long* const integer = (unsigned long long*)(total + TOGETHER * devices * COLUMNS);  // [4, WIDE]
+  unsigned long long* const count = integer + 4 * WIDE;           // [TOGETHER, D, COUNTED]
+  const unsigned long long first = begin / BLOCK + (unsigned long long)blockIdx.x * TOGETHER, number = first * BLOCK + thread;
+  for (unsigned i = thread; i < TOGETHER * devices * COLUMNS; i += THREADS) total[i] = 0.0;
+  for (unsigned i = thread; i < TOGETHER * devices * COUNTED; i += THREADS) count[i] = 0;
+  integer[thread] = devices;  // nobody's
+  if (number >= begin && number < end) {
+    const Outcome out = lived(Plan{given.numbers, given.integers, table}, number);
+#pragma unroll
+    for (unsigned k = 0; k < SUMS; k++) {
+      value[k * WIDE + thread] = out.values[k];
+      if (kept >> k & 1)
+        atomicAdd(&cells[(__popc(kept & ((1u << k) - 1)) * devices + out.whole[2]) * CELLS + cell_of(out.values[k])], 1ull);
+    }
+    value[SUMS * WIDE + thread] = out.values[AT_SOLVE_S] * out.values[AT_SERVICE_S];
+#pragma unroll
+    for (unsigned k = 0; k < 4; k++) integer[k * WIDE + thread] = out.whole[2 + k];
+    if (real) {
+      const unsigned long long rows = end - begin, row = number - begin;
+      real[row] = out.rate_hz;
+#pragma unroll
+      for (unsigned k = 0; k < SUMS; k++) real[(1 + k) * rows + row] = out.values[k];
+#pragma unroll
+      for (unsigned k = 0; k < 6; k++) whole[k * rows + row] = out.whole[k];
     }
   }
+  __syncthreads();
+  // A warp for the sums of each block and one for its integers; a lane adds up a column, in order.
+  const unsigned block = warp % TOGETHER, begins = block * BLOCK;
+  if (warp < TOGETHER) {
+    const bool square = lane >= SUMS && lane < 2 * SUMS;
+    const double* const from = value + (lane < SUMS ? lane : lane - SUMS) * WIDE + begins;
+    double* const into = total + block * devices * COLUMNS + lane;
+    for (unsigned i = 0; lane < COLUMNS && i < BLOCK; i++) {
+      const unsigned device = (unsigned)integer[begins + i];
+      if (device < devices) into[device * COLUMNS] += square ? from[i] * from[i] : from[i];
+    }
+  } else if (lane < COUNTED) {
+    double most = 0.0;
+    for (unsigned i = begins; i < begins + BLOCK; i++) {
+      const unsigned device = (unsigned)integer[i];
+      if (device == devices) continue;
+      const unsigned long long hashes = integer[3 * WIDE + i];
+      const bool above = 1.0 + value[AT_OVERHEAD * WIDE + i] > 2.0;
+      count[(block * devices + device) * COUNTED + lane] +=
+          lane == 0 ? 1 : lane < 3 ? integer[lane * WIDE + i] : lane == 3 ? above : lane == 4 ? hashes & LOW32 : hashes >> 32;
+      most = value[i] > most ? value[i] : most;
+    }
+    if (lane == 0) atomicMax(counted + devices * COUNTED, (unsigned long long)__double_as_longlong(most));
+  }
+  __syncthreads();
+  const unsigned long long blocks = (end - 1) / BLOCK - begin / BLOCK + 1;
+  for (unsigned i = thread; i < TOGETHER * devices * COLUMNS; i += THREADS) {
+    const unsigned long long at = first - begin / BLOCK + i / (devices * COLUMNS);
+    if (at < blocks) sums[i % (devices * COLUMNS) * blocks + at] = total[i];
+  }
+  for (unsigned i = thread; i < TOGETHER * devices * COUNTED; i += THREADS)
+    if (count[i]) atomicAdd(&counted[i % (devices * COUNTED)], count[i]);
 }
 
-// Counts one quantity, a row of `real`, into cells [D, CELLS]: exponent and leading bits name the cell.
-extern "C" __global__ void histogram(unsigned long long count, const double* values, const unsigned long long* device,
-                                     unsigned long long* cells) {
-  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= count) return;
-  const long long cell = (__double_as_longlong(values[i]) >> CELL_SHIFT) - CELL_BELOW;
-  const long long most = CELLS - 1, kept = cell < 0 ? 0 : (cell > most ? most : cell);
-  atomicAdd(&cells[device[i] * CELLS + kept], 1ull);
+// Adds the blocks of sums [rows, blocks] to total [rows] one after the other, a row by each warp: its lanes bring 32 at
+// once. A thread that brings what it adds waits a hundred additions' time for each.
+extern "C" __global__ void __launch_bounds__(THREADS) add_blocks(unsigned long long blocks, unsigned rows, const double* sums,
+                                                                 double* total) {
+  const unsigned row = (blockIdx.x * blockDim.x + threadIdx.x) / 32, lane = threadIdx.x % 32;
+  if (row >= rows) return;
+  const double* const mine = sums + row * blocks;
+  double sum = total[row], next = lane < blocks ? mine[lane] : 0.0;
+  for (unsigned long long at = lane; at < blocks + lane; at += 32) {
+    const double now = next;
+    next = at + 32 < blocks ? mine[at + 32] : 0.0;
+#pragma unroll
+    for (int k = 0; k < 32; k++) sum += __shfl_sync(~0u, now, k);  // beyond the end zeros, which change nothing
+  }
+  if (lane == 0) total[row] = sum;
 }

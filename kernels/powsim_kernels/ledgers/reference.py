@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from powsim_kernels.ledgers.layout import (
     BLOCK,
@@ -31,7 +32,7 @@ from powsim_kernels.ledgers.layout import (
     VOLUME,
     Packed,
 )
-from powsim_kernels.ledgers.totals import CELLS, COUNTS, LOWEST, SUB_BITS, LedgerRows, Part
+from powsim_kernels.ledgers.totals import CELLS, COUNTS, LOWEST, SUB_BITS, LedgerRows, Part, added
 from powsim_kernels.philox.reference import block
 from powsim_kernels.realmath import reference as real
 
@@ -243,13 +244,21 @@ def cell_of(value: float) -> int:
     return min(max((real.bits_of(value) >> 52 - SUB_BITS) - (1023 + LOWEST << SUB_BITS) + 1, 0), CELLS - 1)
 
 
-def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool, threads: int | None) -> Part:
-    """Return what becomes of identities begin..end; `threads` is not used."""
+def run(
+    packed: Packed,
+    begin: int,
+    end: int,
+    histograms: list[int],
+    rows: bool,
+    threads: int | None,
+    before: NDArray[np.float64],
+) -> Part:
+    """Return what becomes of identities begin..end; sums are added to those `before`; `threads` is not used."""
     plan = Named(packed)
     devices, first = int(plan.devices), begin // BLOCK
     blocks = -(-end // BLOCK) - first if end > begin else 0
     counts, hashes = np.zeros((devices, len(COUNTS)), np.int64), np.zeros((devices, 2), np.uint64)
-    sums = np.zeros((blocks, devices, 2 * len(SUMS) + 1))
+    sums = np.zeros((blocks, *before.shape))
     cells = np.zeros((len(histograms), devices, CELLS), np.int64)
     heaviest = 0.0
     found = []
@@ -267,7 +276,7 @@ def run(packed: Packed, begin: int, end: int, histograms: list[int], rows: bool,
             cells[at, who.device, cell_of(ordered[name])] += 1
         heaviest = max(heaviest, who.work)
     table = _rows(found) if rows else None
-    return Part(counts, hashes, sums, cells, heaviest, table)
+    return Part(counts, hashes, added(before, sums), cells, heaviest, table)
 
 
 def _rows(found: list[tuple[Identity, dict[str, float]]]) -> LedgerRows:

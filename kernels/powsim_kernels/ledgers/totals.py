@@ -147,7 +147,7 @@ class Part(NamedTuple):
 
     counts: NDArray[np.int64]  # [D, 4]
     hashes: NDArray[np.uint64]  # [D, 2] sums of the low and of the high 32 bits
-    blocks: NDArray[np.float64]  # [blocks, D, 19] sums, squares and solve * service of each block
+    sums: NDArray[np.float64]  # [D, 19] sums, squares and solve * service, those before included
     histograms: NDArray[np.int64]  # [H, D, CELLS]
     heaviest: float  # greatest work of an identity
     rows: LedgerRows | None
@@ -173,18 +173,27 @@ def totals_of(names: Sequence[str], devices: int) -> LedgerTotals:
     )
 
 
+def sums_of(totals: LedgerTotals) -> NDArray[np.float64]:
+    """Return what twins add to: [D, 19] sums, squares and solve * service."""
+    return np.concatenate((totals.sums, totals.squares, totals.solve_service[:, None]), axis=1)
+
+
+def added(before: NDArray[np.float64], blocks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return sums [D, 19] with those of blocks [n, D, 19] added one after the other."""
+    # NumPy pairs additions only along the axis that is contiguous in memory.
+    total: NDArray[np.float64] = np.add.reduce(np.concatenate((before[None], blocks)), axis=0)
+    return total
+
+
 def with_part(totals: LedgerTotals, part: Part) -> LedgerTotals:
-    """Return the totals with a part's blocks added one after the other."""
-    sums = np.concatenate((totals.sums, totals.squares, totals.solve_service[:, None]), axis=1)
-    # A running sum adds in order, where a plain sum may pair.
-    sums = np.cumsum(np.concatenate((sums[None], part.blocks)), axis=0)[-1]
+    """Return the totals with a part's numbers."""
     hashes = (low + (high << 32) for low, high in part.hashes.tolist())
     return LedgerTotals(
         totals.counts + part.counts,
         tuple(a + b for a, b in zip(totals.hashes_by_device, hashes, strict=True)),
-        sums[:, : len(SUMS)],
-        sums[:, len(SUMS) : -1],
-        sums[:, -1],
+        part.sums[:, : len(SUMS)],
+        part.sums[:, len(SUMS) : -1],
+        part.sums[:, -1],
         totals.histogram_names,
         totals.histograms + part.histograms,
     )

@@ -19,7 +19,8 @@ from powsim_kernels import MineResult, mine
 BASELINE_S = 1e-3  # undefended time of the queries of one puzzle
 BUDGET_S = 2.0  # what all puzzles together may take: their times are scaled down to it
 MAPPING = "batch"
-LOOP_BITS, LOOP_PUZZLES, EASY = 14.0, 64, 1024  # what the rate is measured with: a million hashes, three times
+LOOP_BITS, LOOP_PUZZLES, EASY = 14.0, 64, 1024  # what the rate is measured with: a million hashes at first, three times
+MOST_LOOP_BITS, LONGER = 32.0, 20.0  # and more, until they take so many times as long as a call that has nothing to do
 TAIL = 0.025
 
 
@@ -53,17 +54,29 @@ def measured_rate(backend: str = "auto", threads: int = 1, repeats: int = 3) -> 
 
     Calls with one easy puzzle, with many, and with hard ones tell apart what a call, a puzzle and a hash take.
     """
-    spent: list[tuple[float, float, float]] = []
+    bits, spent = _hard_bits(backend, threads), list[tuple[float, float, float]]()
     for repeat in range(repeats + 1):
         one = _mined([_challenge("rate", repeat, 0)], 0.0, backend, threads)
         easy = _mined([_challenge("rate", repeat, 1, row) for row in range(EASY)], 0.0, backend, threads)
-        hard = _mined([_challenge("rate", repeat, 2, row) for row in range(LOOP_PUZZLES)], LOOP_BITS, backend, threads)
+        hard = _mined([_challenge("rate", repeat, 2, row) for row in range(LOOP_PUZZLES)], bits, backend, threads)
         each = max(easy.seconds - one.seconds, 0.0) / (EASY - 1)
         hashing = max(hard.seconds - one.seconds - LOOP_PUZZLES * each, 1e-9)
         if repeat:  # the first compiles
             spent.append((hashing / float(hard.tries.sum()), one.seconds, each))
     per_hash, call, each = (statistics.median(column) for column in zip(*spent, strict=True))
     return Rate(1 / per_hash, call, each, hard.backend)
+
+
+def _hard_bits(backend: str, threads: int) -> float:
+    """Return how hard puzzles must be for their hashes to be seen: on a GPU a million take less time than the call."""
+    bits = LOOP_BITS
+    while bits < MOST_LOOP_BITS:
+        nothing = _mined([_challenge("rate", "nothing", bits)], 0.0, backend, threads)
+        hard = _mined([_challenge("rate", bits, row) for row in range(LOOP_PUZZLES)], bits, backend, threads)
+        if hard.seconds > LONGER * nothing.seconds:
+            break
+        bits += 2.0
+    return bits
 
 
 def mine_study(
