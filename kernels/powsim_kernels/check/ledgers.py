@@ -57,9 +57,9 @@ def ledgers(device: Any, effort: Any) -> dict[str, object]:
             columns = LedgerRows.__dataclass_fields__
             if not all(np.array_equal(getattr(found, column), getattr(right, column)) for column in columns):
                 wrong.append(case)
-            totals = simulate_ledgers(plan, 0, effort.identities, backend="cuda", chunk=1 << 20).totals
+            totals = simulate_ledgers(plan, 0, effort.identities, backend="cuda").totals
             seconds = cuda.seconds_of(
-                lambda plan=plan: simulate_ledgers(plan, 0, effort.identities, backend="cuda", chunk=1 << 20),
+                lambda plan=plan: simulate_ledgers(plan, 0, effort.identities, backend="cuda"),
                 effort.repeats,
             )
             counts = {count: totals.count(count) for count in ("identities", "queries", "puzzles")}

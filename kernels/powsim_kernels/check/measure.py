@@ -60,7 +60,7 @@ class Effort:
 
 
 LENGTHS = tuple(n for n in range(192) if n % 64 <= 47)
-FULL = Effort(1.0, 200, WORDS, BATCHES, LENGTHS, 1_000_000, 1 << 26, 1 << 30, 5, (10, 40, 2, 32, 33, 100, 300), 1 << 21)
+FULL = Effort(1.0, 200, WORDS, BATCHES, LENGTHS, 1_000_000, 1 << 26, 1 << 30, 5, (10, 40, 2, 32, 33, 100, 300), 1 << 23)
 QUICK = Effort(0.01, 1, (12,), ((4, 40), (8, 8)), (44, 47, 31, 95), 500, 6000, 1 << 16, 1, (10, 40), 200)
 
 

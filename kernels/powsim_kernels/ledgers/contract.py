@@ -15,7 +15,7 @@ from powsim_kernels.philox.contract import check_number
 from powsim_kernels.threads import thread_count
 
 OFFERED = ("reference", "cpu", "cuda")
-CHUNK = 1 << 18
+CHUNK, GPU_CHUNK = 1 << 18, 1 << 21
 
 
 class Ledgers(NamedTuple):
@@ -32,7 +32,7 @@ def simulate_ledgers(
     *,
     histograms: Sequence[str] = ("overhead",),
     rows: bool = False,
-    chunk: int = CHUNK,
+    chunk: int | None = None,
     backend: str = "auto",
     threads: int | None = None,
 ) -> Ledgers:
@@ -40,7 +40,7 @@ def simulate_ledgers(
 
     Every number is drawn by address, so identity i is the same in whatever range, chunk or thread it is simulated, and
     its integers, and its floats, have the same bits on every backend. histograms: names from SUMS. chunk: identities
-    held at once; memory does not grow with queries, nor, without rows, with identities.
+    held at once [2^18, on GPUs 2^21]; memory does not grow with queries, nor, without rows, with identities.
     Raises ValueError for a range or a plan that does not fit, and for work beyond 2^58 hashes.
     """
     begin, end = check_number("begin", begin, 63), check_number("end", end, 63)
@@ -48,10 +48,13 @@ def simulate_ledgers(
     unknown = [name for name in histograms if name not in SUMS]
     if unknown or len(set(histograms)) != len(histograms):
         raise ValueError(f"histograms={list(histograms)} do not fit: name each of {', '.join(SUMS)} at most once")
+    name = choose(backend, OFFERED, "ledgers")
+    if chunk is None:
+        chunk = GPU_CHUNK if name == "cuda" else CHUNK
     step = -(-check_number("chunk", chunk, 40) // BLOCK) * BLOCK
     if not step:
         raise ValueError("chunk=0 must be at least 1")
-    twin = importlib.import_module(f"powsim_kernels.ledgers.{choose(backend, OFFERED, 'ledgers')}")
+    twin = importlib.import_module(f"powsim_kernels.ledgers.{name}")
     packed, kept = pack(plan), [SUMS.index(name) for name in histograms]
     totals = totals_of(histograms, len(plan.devices.share))
     found: list[LedgerRows | None] = []

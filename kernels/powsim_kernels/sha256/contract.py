@@ -206,7 +206,7 @@ def _mine(
     cancel: Cancel | None,
     on_progress: Callable[[MineProgress], None] | None,
 ) -> MineResult:
-    began, joules_before = time.perf_counter(), twin.energy_j()
+    joules_before, began = twin.energy_j(), time.perf_counter()  # a driver may take 15 ms to tell
     puzzles = twin.prepare(rows, threads)
     tries, found = search(twin, puzzles, start, limits, most, threads=threads, cancel=cancel, on_progress=on_progress)
     nonce = np.where(found, start + tries - np.uint64(1), np.uint64(0))

@@ -98,7 +98,7 @@ class Device:
     def send(self, messages: list[bytes]) -> tuple[Any, Any, int]:
         """Return all bytes in one array, and where each message begins (and the last one ends), both on the device."""
         offsets = np.zeros(len(messages) + 1, np.uint64)
-        np.cumsum([len(message) for message in messages], out=offsets[1:])
+        np.cumsum(list(map(len, messages)), out=offsets[1:])
         data = np.frombuffer(b"".join(messages) or b"\0", np.uint8)
         return cupy.asarray(data), cupy.asarray(offsets), len(messages)
 
@@ -214,7 +214,7 @@ class CudaTwin:
 
     def prepare(self, challenges: list[bytes], threads: int | None) -> Puzzles:
         """Return midstates and padded tails of the challenges, on every device; `threads` is not used."""
-        place = np.array([len(challenge) % 64 for challenge in challenges], np.int64)
+        place = np.array(list(map(len, challenges)), np.int64) % 64
         puzzles = Puzzles(place, [], [])
         for device in self.devices if challenges else []:
             with device.working(f"preparing {len(challenges)} challenges"):
