@@ -6,18 +6,6 @@
 // hang or be undefined. So is a byte written beyond the shared memory that was asked for. Blocks with shared memory run
 // one after the other. With LANES defined as 1 a warp is one thread, there are no fibers, and a kernel runs at full speed.
 #pragma once
-#undef _FORTIFY_SOURCE  // its longjmp refuses to change stacks
-#include <setjmp.h>
-#include <ucontext.h>
-#include <cmath>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <random>
-#include <vector>
-
 #define __device__
 #define __global__
 #define __shared__ static

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -15,9 +16,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-HEADER = Path(__file__).with_name("host.h")
+STANDARD, HEADER = (Path(__file__).with_name(name) for name in ("standard.h", "host.h"))
 # Without unrolling the constant tables are read at run time: half the speed.
-FLAGS = ("-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wno-unused-function", "-Wno-unknown-pragmas", "-Werror")
+FLAGS = (
+    "-std=c++17",
+    "-O1",
+    "-shared",
+    "-fPIC",
+    "-Wall",
+    "-Wno-unused-function",
+    "-Wno-unknown-pragmas",
+    "-Winvalid-pch",
+    "-Werror",
+)
 SLOTS = 10
 
 lock = threading.Lock()
@@ -29,6 +40,30 @@ def compiler() -> str:
     return shutil.which("g++") or pytest.skip("g++ is not installed: the host build of the CUDA sources needs it")
 
 
+def folder() -> Path:
+    """Return where libraries are kept."""
+    made = Path(tempfile.gettempdir()) / f"powsim-host-{os.getuid()}"
+    made.mkdir(mode=0o700, exist_ok=True)
+    return made
+
+
+@cache
+def standard() -> Path:
+    """Return the header of the standard library's headers, compiled."""
+    command = [compiler(), *(flag for flag in FLAGS if flag != "-shared"), "-x", "c++-header"]
+    digest = hashlib.sha256("\0".join([*command, STANDARD.read_text()]).encode()).hexdigest()[:24]
+    kept = folder() / digest
+    if not kept.exists():
+        with tempfile.TemporaryDirectory(dir=folder()) as work:
+            made = Path(work) / "made"
+            made.mkdir()
+            header = shutil.copy(STANDARD, made)
+            subprocess.run([*command, header, "-o", f"{header}.gch"], check=True)
+            with contextlib.suppress(OSError):  # another process was first
+                made.rename(kept)
+    return kept / STANDARD.name
+
+
 @cache
 def build(code: str, options: tuple[str, ...], lanes: int) -> ctypes.CDLL:
     """Return a source as a library; kept for later runs under a name made from all that goes into it."""
@@ -37,13 +72,11 @@ def build(code: str, options: tuple[str, ...], lanes: int) -> ctypes.CDLL:
     )
     macros = tuple(option for option in options if option.startswith("-D"))
     macros += ("-DSHARED_MEMORY",) if "POOL(" in code or "__shared__" in code else ()
-    command = [compiler(), *FLAGS, *macros, f"-DLANES={lanes}", "-include", str(HEADER)]
+    command = [compiler(), *FLAGS, *macros, f"-DLANES={lanes}", "-include", str(standard()), "-include", str(HEADER)]
     digest = hashlib.sha256("\0".join([code, *command, HEADER.read_text()]).encode()).hexdigest()[:24]
-    folder = Path(tempfile.gettempdir()) / f"powsim-host-{os.getuid()}"
-    library = folder / f"{digest}.so"
+    library = folder() / f"{digest}.so"
     if not library.exists():
-        folder.mkdir(mode=0o700, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as work:
+        with tempfile.TemporaryDirectory(dir=folder()) as work:
             source, made = Path(work) / "source.cpp", Path(work) / "made.so"
             source.write_text(code)
             done = subprocess.run([*command, str(source), "-o", str(made)], capture_output=True, text=True, check=False)
