@@ -29,14 +29,15 @@ part() {
 }
 
 nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,power.limit --format=csv | tee "$out/log.txt"
-part check 200 python3 -m powsim_kernels.check --out "$out/check.json"
-part tests 150 python3 -m pytest tests/kernels tests/simulator/test_lab_knn.py tests/simulator/test_lab_models.py \
+part check 180 python3 -m powsim_kernels.check --out "$out/check.json"
+part tests 100 python3 -m pytest tests/kernels tests/simulator/test_lab_knn.py tests/simulator/test_lab_models.py \
   tests/simulator/test_engine_cuda.py -m gpu -q -n 4 --durations=8 -o filterwarnings=default
-part lab 100 python3 bench/lab_device.py
-part study-cuda 100 bash -c "time python3 -m powsim lab --device cuda --workers 5 --out $work/lab"
-part run-cuda 60 bash -c "python3 -m powsim run published --backend cuda --out $work/cuda >/dev/null 2>&1
+part lab 40 python3 bench/lab_device.py
+part study-cuda 60 bash -c "time python3 -m powsim lab --device cuda --workers 5 --out $work/lab"
+part many 30 bash -c "time python3 -m powsim sweep $work/many.toml --backend cuda --out $work/many"
+part run-cuda 30 bash -c "python3 -m powsim run published --backend cuda --out $work/cuda >/dev/null 2>&1
   time python3 -m powsim run published --backend cuda --out $work/cuda2"
-part run-cpu 60 bash -c "python3 -m powsim run published --backend cpu --out $work/cpu >/dev/null 2>&1
+part run-cpu 30 bash -c "python3 -m powsim run published --backend cpu --out $work/cpu >/dev/null 2>&1
   time python3 -m powsim run published --backend cpu --out $work/cpu2"
-part many 60 bash -c "time python3 -m powsim sweep $work/many.toml --backend cuda --out $work/many"
-part solvers 60 python3 -m powsim bench --quick
+part solvers 30 python3 -m powsim bench --quick
+part twins 60 python3 -m pytest tests/kernels/test_pate.py tests/kernels/test_pate_contract.py -k cuda -q -n 8 -o filterwarnings=default

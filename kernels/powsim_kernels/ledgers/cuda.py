@@ -1,7 +1,6 @@
 """Ledgers on NVIDIA GPUs: CUDA C++ (`ledgers.cu`) compiled and launched through CuPy, on CuPy's current device.
 
-Identities of a chunk stay on the device: only sums, histograms, and rows that were asked for come back. Not measured on
-a device yet. This file is the launch layer and the only one here that knows CuPy.
+Identities of a chunk stay on the device: only sums, histograms, and rows that were asked for come back. This file is the launch layer and the only one here that knows CuPy.
 """
 
 from __future__ import annotations

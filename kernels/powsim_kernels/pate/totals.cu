@@ -10,10 +10,12 @@
 //    to the moments in global memory only where the cell changes: 8 RED for some 7 rows, and 8 for 64 rows where all are
 //    in one cell. Every number of cells, groups and weights goes the same way.
 //
-// Counted for sm_90 from the machine code of v2, T=250 (nothing measured yet): at C=10 int16 some 700 instructions to read
+// Counted for sm_90 from the machine code of v2, T=250: at C=10 int16 some 700 instructions to read
 // and place a row, 300 to walk it, 30 to sort it: 8 clocks of a multiprocessor by issue (128 a clock), 1.7 by the float64
 // pipe; 132 of them at 1.755 to 1.98 GHz give 29 to 33 G rows/s. At C=100 a warp executes 90 instructions for a row, and
-// 19 for its share of placing, walking and sorting 32 of them: 27 clocks, 8.5 to 9.6 G rows/s.
+// 19 for its share of placing, walking and sorting 32 of them: 27 clocks, 8.5 to 9.6 G rows/s. Measured on an H100 and an
+// H200: 25 to 28 G rows/s at C=10, 3.8 to 4.7 at C=100, where warps wait for the sums over their lanes: half of the
+// schedulers' slots stay empty. More blocks or two rows at once, as the compiler interleaves them, changed nothing.
 //
 // Rows that no cell holds (deeper tails than 10,000, soft counts under a threshold, rows that are no votes) are marked,
 // and priced one by one by `sum_rows`. Sums of a cell are made in the order in which blocks come: they differ by

@@ -1,7 +1,7 @@
 """SHA-256 and the miner on NVIDIA GPUs: CUDA C++ (`mine.cu`, `messages.cu`) compiled and launched through CuPy.
 
-The versions of the kernel and their counted cost stand in `mine.cu`; none has been measured on a device yet:
-`python -m powsim_kernels.check` does that. This file is the launch layer and the only one that knows CuPy: devices,
+The versions of the kernel, with their counted and measured cost, stand in `mine.cu`; `python -m powsim_kernels.check`
+measures them. This file is the launch layer and the only one that knows CuPy: devices,
 compilation, transfers, and errors as BackendUnavailable. Searches are cut into launches by the caller (`search`).
 """
 
