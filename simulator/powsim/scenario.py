@@ -34,7 +34,7 @@ from powsim.text import shown
 if TYPE_CHECKING:
     from powsim.bank.priced import PricedBank
 
-LATER = ("bank", "parallel", "think_s", "starts_within_s")
+LATER = ("bank", "meter", "parallel", "think_s", "starts_within_s")
 """Keys that scenarios did not always have; left at nothing, they do not enter the text."""
 
 
@@ -44,6 +44,7 @@ class ServiceSpec(Edge):
     Times are per request of `batch` queries and default to the paper's table 5, or to those that the bank measured.
     """
 
+    meter: str | None = None  # of a bank's queries: gnmax, pknn, entropy, gap or count [gnmax]
     bank: str | None = None  # an .npz file, as `powsim lab` writes it
     dataset: Annotated[str | None, Field(validate_default=True)] = None
     batch: Annotated[int, Field(ge=1, le=1_000_000)] = 64
@@ -52,11 +53,20 @@ class ServiceSpec(Edge):
 
     _bank: PricedBank | None = None
 
+    @field_validator("meter")
+    @classmethod
+    def _is_known(cls, value: str | None) -> str | None:
+        from powsim.bank.costs import METERS
+
+        if value is not None and value not in METERS:
+            raise ValueError(f"unknown meter {shown(value)}: choose one of {', '.join(METERS)}")
+        return value
+
     @field_validator("dataset", "bank")
     @classmethod
     def _can_be_had(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None:
-            _bank_of(value, info.field_name == "bank", info)
+            _bank_of(value, info.field_name == "bank", info.data.get("meter"), info)
         elif info.field_name == "dataset" and info.data.get("bank", "") is None:
             raise ValueError("is missing")
         return value
@@ -65,7 +75,12 @@ class ServiceSpec(Edge):
     def _one(self, info: ValidationInfo) -> Self:
         if self.dataset is not None and self.bank is not None:
             raise ValueError("dataset and bank exclude each other: leave one out")
-        self._bank = _bank_of(self.dataset or self.bank or "", self.dataset is None, info)
+        self._bank = _bank_of(self.dataset or self.bank or "", self.dataset is None, self.meter, info)
+        if self.meter is not None and self._bank is None:
+            raise ValueError(
+                f"meter {shown(self.meter)} needs recorded votes, and {self.dataset} is published sums of gnmax: leave "
+                "it out, or give a bank"
+            )
         if info.context:
             info.context["bank"] = self._bank  # callers, which come after, name its traces
         return self
@@ -81,19 +96,19 @@ class ServiceSpec(Edge):
         return self._bank
 
 
-def _bank_of(name: str, own: bool, info: ValidationInfo) -> PricedBank | None:
+def _bank_of(name: str, own: bool, meter: str | None, info: ValidationInfo) -> PricedBank | None:
     """Return the bank in a user's own file, or of a dataset; None for one of the paper's. Raises ValueError."""
     from powsim.bank.files import shipped_names
     from powsim.bank.priced import read_priced, shipped_priced
 
     if own:
-        return read_priced((info.context["folder"] if info.context else Path()) / name)
+        return read_priced((info.context["folder"] if info.context else Path()) / name, meter or "gnmax")
     if name in study.DATASETS:
         return None
     known = (*study.DATASETS, *shipped_names())
     if name not in known:
         raise ValueError(f"unknown dataset {shown(name)}: choose one of {', '.join(known)}, or give a bank")
-    return shipped_priced(name)
+    return shipped_priced(name, meter or "gnmax")
 
 
 class PuzzleSpec(Edge):

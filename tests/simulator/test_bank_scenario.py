@@ -11,7 +11,7 @@ import pytest
 
 from banks import made_bank
 from powsim import simulate, stages, summarise
-from powsim.bank.costs import cost_range, costs
+from powsim.bank.costs import METERS, cost_range, costs
 from powsim.bank.files import write_bank
 from powsim.edge import ScenarioError
 from powsim.groups import service_of
@@ -117,6 +117,26 @@ def test_the_operator_expects_the_calibrating_half_and_takes_the_measured_times(
     assert (service.inference_s, service.metering_s) == (0.5, 0.0)
 
 
+@pytest.mark.parametrize("meter", METERS)
+def test_every_meter_prices_the_recorded_queries(meter: str, folder: Path) -> None:
+    given = table()
+    given["service"]["meter"] = meter
+    made = parse_scenario(given, folder=folder)
+    bank = made.service.priced_bank
+    assert bank is not None
+    own = np.stack(
+        [costs(BANK, next(one for one in run.recordings if one.attack == "copycat"), meter) for run in BANK.runs]
+    )
+    np.testing.assert_allclose(bank.attacks["copycat"], own, rtol=1e-12)
+    halves = np.concatenate([costs(BANK, run.pool, meter)[~run.pool.user] for run in BANK.runs])
+    assert service_of(made.service).mean_cost == pytest.approx(halves.mean())
+    outcome = simulate(made).outcomes[1]  # a campaign, whose recordings are drawn as they are
+    low, high = cost_range(BANK, meter)
+    assert np.all(outcome.cost >= low * outcome.queries * (1 - 1e-12))
+    assert np.all(outcome.cost <= high * outcome.queries * (1 + 1e-12))
+    assert parse_scenario(given, folder=folder).id != scenario(folder).id
+
+
 def test_costs_stay_within_what_the_meter_can_give(folder: Path) -> None:
     low, high = cost_range(BANK)
     outcome = simulate(scenario(folder, mean_shift_sd=9.0)).outcomes[0]
@@ -196,6 +216,8 @@ def test_another_bank_is_another_scenario(folder: Path, tmp_path: Path) -> None:
         ({"bank": "my.npz", "dataset": "mnist"}, "service", "exclude each other"),
         ({}, "service.dataset", "is missing"),
         ({"dataset": "cifar"}, "service.dataset", "unknown dataset 'cifar': choose one of mnist, svhn, cifar10"),
+        ({"bank": "my.npz", "meter": "pate"}, "service.meter", "unknown meter 'pate': choose one of gnmax, pknn"),
+        ({"dataset": "svhn", "meter": "gap"}, "service", "needs recorded votes, and svhn is published sums"),
     ],
     ids=str,
 )

@@ -32,7 +32,7 @@ KEPT = 4  # banks that a process keeps priced
 
 @dataclass(frozen=True, eq=False)
 class PricedBank:
-    """A bank with the cost of every query, by its own meter settings."""
+    """A bank with the cost of every query by one meter, its settings as recorded."""
 
     bank: Bank
     sha256: str  # of its file
@@ -82,9 +82,9 @@ def _is(attack: str, trace: str) -> bool:
     return plain_name(attack).startswith(STANDARD) if trace == STANDARD else attack == trace
 
 
-def priced(bank: Bank, sha256: str = "") -> PricedBank:
-    """Return a bank with its costs. Raises ValueError where an attack has no query in some run."""
-    costs = all_costs(bank)
+def priced(bank: Bank, sha256: str = "", meter: str = "gnmax") -> PricedBank:
+    """Return a bank with its costs; meter: one of `costs.METERS`. Raises ValueError for another."""
+    costs = all_costs(bank, meter)
     attacks: dict[str, NDArray[np.float64]] = {}
     for attack in costs[0].recordings:
         rows = [one.recordings[attack] for one in costs]
@@ -95,26 +95,26 @@ def priced(bank: Bank, sha256: str = "") -> PricedBank:
         np.concatenate([one.pool[run.pool.user == user] for run, one in zip(bank.runs, costs, strict=True)])
         for user in (True, False)
     ]
-    return PricedBank(bank, sha256, halves[0], attacks, float(halves[1].mean()), cost_range(bank))
+    return PricedBank(bank, sha256, halves[0], attacks, float(halves[1].mean()), cost_range(bank, meter))
 
 
-def read_priced(path: Path) -> PricedBank:
+def read_priced(path: Path, meter: str = "gnmax") -> PricedBank:
     """Return the bank in a file, priced; a file that has not changed is not read again. Raises BankError."""
     try:
         about = path.stat()
-        return _kept(path.resolve(), about.st_size, about.st_mtime_ns)
+        return _kept(path.resolve(), about.st_size, about.st_mtime_ns, meter)
     except OSError:
-        return priced(read_bank(path))  # which says what is wrong
+        return priced(read_bank(path), "", meter)  # which says what is wrong
 
 
 @functools.lru_cache(maxsize=KEPT)
-def _kept(path: Path, size: int, changed_ns: int) -> PricedBank:
-    return priced(read_bank(path), hashlib.sha256(path.read_bytes()).hexdigest())
+def _kept(path: Path, size: int, changed_ns: int, meter: str) -> PricedBank:
+    return priced(read_bank(path), hashlib.sha256(path.read_bytes()).hexdigest(), meter)
 
 
 @functools.lru_cache(maxsize=KEPT)
-def shipped_priced(name: str) -> PricedBank:
+def shipped_priced(name: str, meter: str = "gnmax") -> PricedBank:
     """Return a shipped bank, priced. Raises BankError."""
     bank = shipped_bank(name)
     content = (resources.files("powsim.bank") / f"{name}.npz").read_bytes()
-    return priced(bank, hashlib.sha256(content).hexdigest())
+    return priced(bank, hashlib.sha256(content).hexdigest(), meter)
