@@ -1,6 +1,7 @@
 """Ledgers on NVIDIA GPUs: CUDA C++ (`ledgers.cu`) compiled and launched through CuPy, on CuPy's current device.
 
-Identities of a chunk stay on the device: only sums, histograms, and rows that were asked for come back. This file is the launch layer and the only one here that knows CuPy.
+Identities of a chunk stay on the device: only sums, histograms, and rows that were asked for come back. This file is
+the launch layer and the only one here that knows CuPy.
 """
 
 from __future__ import annotations
@@ -17,12 +18,10 @@ from powsim_kernels.cuda import named_faults
 from powsim_kernels.ledgers import reference
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed, pack
 from powsim_kernels.ledgers.plan import Clock, Curve, Devices, LedgerPlan, Price, Users
-from powsim_kernels.ledgers.source import given, options_for, shared_bytes, source
+from powsim_kernels.ledgers.source import COUNTED, THREADS, given, options_for, shared_bytes, source
 from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, LedgerRows, Part, rows_of
 
-THREADS = 128
 NOTHING = np.uint64(0)
-COUNTED = len(COUNTS) + 2  # counts, and hashes in two halves
 
 
 @cache

@@ -3,8 +3,9 @@
 // v1 one thread an identity, its state in registers; rows go to memory once, and two small kernels add them up. Threads
 // of a warp take different numbers of puzzles: neighbours wait for the longest. v2 both draws of a block of random words
 // are used. v3 a block's sums, counts and histograms in the same kernel, the plan by value, registers for eight groups of
-// threads on a multiprocessor: 2^21 identities of 100 puzzles took an H100 24 ms with v2 (5 of them this kernel), 10 ms with
-// blocks added on the device, and take 5.2 ms. N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
+// threads on a multiprocessor. An H100 took 24 ms for 2^21 identities of 100 puzzles with v2 (this kernel 6 of them, the
+// host's additions most), 10 ms with blocks added on the device, and takes 5 ms with v3; eight groups 4 % less than five,
+// though their registers spill. N_.. and I_.. are places in the packed plan, from layout.py. Compile with -fmad=false.
 #define LOW32 0xffffffffull
 
 struct Words { unsigned w[4]; };
@@ -264,10 +265,7 @@ __device__ __forceinline__ unsigned cell_of(double value) {
 // Identities begin..end, THREADS of them a group, which begins at a multiple of BLOCK. sums [D, COLUMNS, blocks] gets the
 // sums over each block, in order; to counted [D, COUNTED] and cells, [D, CELLS] for each set bit of kept, their numbers are
 // added, and behind counted stand the bits of the greatest work. Rows go to real [1 + SUMS, count] and whole [6, count]
-// unless those are null.
-#define THREADS 128
-#define TOGETHER (THREADS / BLOCK)
-#define WIDE (THREADS + 1)  // a column of shared memory: lanes that read one row of many columns meet other banks
+// unless those are null. A column of shared memory is WIDE: lanes that read one row of many columns meet other banks.
 extern "C" __global__ void __launch_bounds__(THREADS, 8) simulate(
     GIVEN given, const double* table, unsigned long long begin, unsigned long long end, unsigned kept, double* sums,
     unsigned long long* counted, unsigned long long* cells, double* real, unsigned long long* whole) {

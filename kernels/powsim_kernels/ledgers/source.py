@@ -15,9 +15,12 @@ from powsim_kernels.realmath.source import literal
 OPTIONS = ("-std=c++17", "-fmad=false")
 """Without contraction: a fused step that the other twins do not take would change bits."""
 
+THREADS = 128
+TOGETHER, WIDE = THREADS // layout.BLOCK, THREADS + 1
+"""Blocks of identities of a group of threads, and doubles of a column of shared memory."""
 
-WIDE, TOGETHER = 129, 2
-"""As in ledgers.cu: a column of shared memory, and blocks of identities of a group of threads."""
+COLUMNS, COUNTED = 2 * len(layout.SUMS) + 1, len(totals.COUNTS) + 2
+"""Sums, squares and a product; counts, and hashes in two halves."""
 
 
 def options_for(packed: layout.Packed) -> tuple[str, ...]:
@@ -36,8 +39,7 @@ def given(packed: layout.Packed) -> NDArray[np.void]:
 
 def shared_bytes(devices: int) -> int:
     """Return the shared memory of a group of threads."""
-    columns, counted = 2 * len(layout.SUMS) + 1, len(totals.COUNTS) + 2
-    return 8 * ((len(layout.SUMS) + 1 + 4) * WIDE + TOGETHER * devices * (columns + counted))
+    return 8 * ((len(layout.SUMS) + 1 + 4) * WIDE + TOGETHER * devices * (COLUMNS + COUNTED))
 
 
 @cache
@@ -52,8 +54,11 @@ def source() -> str:
         "INTEGERS": len(layout.INTEGERS),
         "BLOCK": layout.BLOCK,
         "SUMS": len(layout.SUMS),
-        "COLUMNS": 2 * len(layout.SUMS) + 1,
-        "COUNTED": len(totals.COUNTS) + 2,
+        "COLUMNS": COLUMNS,
+        "COUNTED": COUNTED,
+        "THREADS": THREADS,
+        "TOGETHER": TOGETHER,
+        "WIDE": WIDE,
         "AT_SERVICE_S": layout.SUMS.index("service_s"),
         "AT_SOLVE_S": layout.SUMS.index("solve_s"),
         "AT_OVERHEAD": layout.SUMS.index("overhead"),

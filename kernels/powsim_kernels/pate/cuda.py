@@ -2,7 +2,8 @@
 
 Votes on the device are read where they lie; votes on the host are copied there in pieces of bounded size, and results
 come back to the host. Nothing else moves: totals, LNMax, screening, groups and running eps are summed on the device.
-The versions of the kernels stand in their sources; `python -m powsim_kernels.check` measures them. A plan computes on the device that was CuPy's current one when it was made.
+The versions of the kernels stand in their sources; `python -m powsim_kernels.check` measures them. A plan computes on
+the device that was CuPy's current one when it was made.
 """
 
 from __future__ import annotations
