@@ -11,10 +11,33 @@ from collections.abc import Callable
 from typing import Any
 
 from numba import config, njit
+from numba.core import event
 
+from powsim_kernels import unbroken
 from powsim_kernels.folders import cache_folder
 
 CACHE_DIR = "CACHE_DIR"  # numba.config gets its attributes at run time: type checkers do not know them
+
+
+LOCK, PASS = "numba:compiler_lock", "numba:run_pass"
+
+
+class _Compiling(event.Listener):
+    """Keeps signals from cutting Numba's work with LLVM; they are heard after every pass of the compiler."""
+
+    def on_start(self, event: Any) -> None:
+        if event.kind == LOCK:
+            unbroken.enter()
+
+    def on_end(self, event: Any) -> None:
+        if event.kind == LOCK:
+            unbroken.leave()
+        else:
+            unbroken.rest()
+
+
+for kind in (LOCK, PASS):
+    event.register(kind, _Compiling())  # type: ignore[no-untyped-call]
 
 
 def jit(function: Callable[..., Any]) -> Any:

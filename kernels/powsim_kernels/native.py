@@ -17,6 +17,7 @@ from typing import NamedTuple
 import llvmlite
 import llvmlite.binding as llvm
 
+from powsim_kernels import unbroken
 from powsim_kernels.folders import cache_folder, keep, kept
 from powsim_kernels.forks import compiling
 
@@ -64,7 +65,7 @@ def load(function: str, module: str, build: Callable[[], str], target: Target, a
     and that of the kernel sources; `build` runs only where it is not there. Raises RuntimeError where LLVM cannot
     compile.
     """
-    with compiling:  # one module at a time: MCJIT shares state between engines
+    with compiling, unbroken.stretch():  # one module at a time: MCJIT shares state between engines
         key = hashlib.sha256("\n".join([module, *target, llvmlite.__version__]).encode()).hexdigest()
         code = kept("native", key)
         compiler = machine(target)

@@ -249,6 +249,34 @@ def test_a_signal_ends_it_with_nothing_left(out: str, number: int, code: int, he
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("call", ["LinkModules", "FinalizeObject"])
+def test_a_signal_within_llvm_is_heard_when_llvm_is_done(
+    call: str, here: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # Python handles a signal that comes during a call right after it, before llvmlite notes who owns the module now.
+    code = (
+        "import os, signal, sys\n"
+        "from llvmlite.binding import ffi\n"
+        "from powsim.cli import main\n"
+        f"real = ffi.lib.LLVMPY_{call}\n"
+        "def interrupted(*a):\n"
+        "    out = real(*a)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return out\n"
+        f"ffi.lib._fntab['LLVMPY_{call}'] = interrupted\n"
+        "main()\n"
+    )
+    np.save("short.npy", VOTES)
+    before = names(here)
+    command = [sys.executable, "-B", "-c", code, "cost", "short.npy", *ASKED, "--orders", "short", "--out", "o.npz"]
+    fresh = os.environ | {
+        "XDG_CACHE_HOME": str(tmp_path_factory.mktemp("cache"))
+    }  # so that there is something to compile
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, env=fresh)
+    assert (ended.returncode, names(here)) == (130, before), ended.stderr
+    assert "interrupted; nothing half-written is left" in ended.stderr
+
+
 def test_of_two_runs_at_once_one_wins_and_the_other_says_so(here: Path) -> None:
     np.save("long.npy", np.tile(VOTES, (200, 1)))
     command = [sys.executable, "-m", "powsim", "cost", "long.npy", *ASKED, "--orders", "short"]

@@ -16,8 +16,6 @@ from powsim.lab.service import Service, open_service, softmax
 from powsim.lab.task import Images
 from powsim.lab.tasks.gaussian import gaussian
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 QUERIES, CHECKPOINTS = 160, [64, 160]
 
 
@@ -47,7 +45,7 @@ def played(service: Service, *names: str) -> dict[str, Recording]:
 
 
 @pytest.fixture(scope="module")
-def service(one_torch_thread: None) -> Service:
+def service() -> Service:
     return open_service(gaussian(5, private=400, pool=400, test=200), 5, "cpu")
 
 

@@ -9,8 +9,6 @@ import torch
 from powsim.lab.nets import small_cnn
 from powsim.lab.students import Lesson, fit_students, forward, fresh_student
 
-pytestmark = pytest.mark.usefixtures("one_torch_thread")
-
 SHAPE, CLASSES = (1, 8, 8), 4
 
 

@@ -50,7 +50,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def killed(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bank]:
+def killed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Bank]:
     """Return the folder and the bank of a study that was killed after its first seed and gone on with."""
     scratch = tmp_path_factory.mktemp("killed")
     script, out = scratch / "script.py", scratch / "out"
@@ -72,7 +72,7 @@ def killed(one_torch_thread: None, tmp_path_factory: pytest.TempPathFactory) -> 
     return out, bank
 
 
-def test_a_killed_study_loses_nothing_finished(killed: tuple[Path, Bank], one_torch_thread: None) -> None:
+def test_a_killed_study_loses_nothing_finished(killed: tuple[Path, Bank]) -> None:
     """Its bank is that of seeds which were never interrupted, here in one process."""
     from powsim.lab.seed import recorded
 

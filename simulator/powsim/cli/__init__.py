@@ -50,8 +50,9 @@ def _run(arguments: list[str]) -> int:
     from powsim.edge import ScenarioError
     from powsim.results import OutputError
     from powsim.votes import VotesError
-    from powsim_kernels import BackendUnavailable
+    from powsim_kernels import BackendUnavailable, unbroken
 
+    unbroken.at_rest = interrupts.check
     try:
         code = cli.main(args=arguments, prog_name="powsim", standalone_mode=False)
         sys.stdout.flush()
@@ -75,3 +76,5 @@ def _run(arguments: list[str]) -> int:
         streams.forget_stdout()
         streams.say(f"Error: cannot write the output: {error.strerror or error}")
         return 1
+    finally:
+        unbroken.at_rest = None
