@@ -36,7 +36,7 @@ class Crops:
     the whole of it is. Pen strokes are flat black and white with an edge between them, on a black ground, and their
     thief knows that much: crops of 16 to 96 pixels with all their greys gave CopyCat .69 of digits16, of 5 to 40
     clipped .85 to .87 (2,000 labels, 700 steps, seeds 100 to 103; students and victim differ a little); with a victim
-    distorted less .88, in windows .91 (seeds 10 to 15).
+    distorted less .87 to .90, in windows .90 to .91 (seeds 10 to 15).
     """
 
     shape: tuple[int, int, int]
