@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,3 +59,33 @@ def view(seed: int, **other: Any) -> View:
         "oracle": lambda x: x.mean(axis=(1, 2, 3)).astype(np.float64),
     }
     return View(**{**given, **other})
+
+
+def slow_features(x: np.ndarray) -> np.ndarray:
+    """Return oriented-gradient features [n, 128] in float64, pixel after pixel; sides of x are multiples of 4."""
+    grey = x.astype(np.float64).mean(axis=1)
+    count, height, width = grey.shape
+    out, every = np.zeros((count, 8, 4, 4)), np.arange(count)
+    for i in range(height):
+        for j in range(width):
+            right = (grey[:, i, min(j + 1, width - 1)] - grey[:, i, max(j - 1, 0)]) / 2
+            down = (grey[:, min(i + 1, height - 1), j] - grey[:, max(i - 1, 0), j]) / 2
+            turn = np.arctan2(down, right) / (2 * np.pi) * 8 % 8
+            low = turn.astype(int) % 8
+            size = np.hypot(right, down)
+            out[every, low, i * 4 // height, j * 4 // width] += size * (1 - turn % 1)
+            out[every, (low + 1) % 8, i * 4 // height, j * 4 // width] += size * (turn % 1)
+    length = np.sqrt((out**2).sum(axis=(1, 2, 3), keepdims=True))
+    return (out / np.where(length > 0, length, 1)).reshape(count, -1)
+
+
+def slopes(x: np.ndarray, value: Callable[[np.ndarray], np.ndarray], step: float = 1e-6) -> np.ndarray:
+    """Return the gradients [n, pixels, ...] of value(x) [n, ...], by central differences, pixel after pixel."""
+    flat = x.reshape(len(x), -1).astype(np.float64)
+    columns = []
+    for pixel in range(flat.shape[1]):
+        up, down = flat.copy(), flat.copy()
+        up[:, pixel] += step
+        down[:, pixel] -= step
+        columns.append((value(up.reshape(x.shape)) - value(down.reshape(x.shape))) / (2 * step))
+    return np.stack(columns, axis=1)

@@ -8,7 +8,7 @@ import torch
 from scipy import stats
 from sklearn.datasets import load_digits
 
-from attacking import CLASSES, SHAPE, LinearStudent, answered, arm, images, view
+from attacking import CLASSES, SHAPE, LinearStudent, answered, arm, images, slopes, slow_features, view
 from powsim.lab.attacks import ATTACKS
 from powsim.lab.attacks.datafree import (
     DIFFERENCE,
@@ -20,6 +20,7 @@ from powsim.lab.attacks.datafree import (
     recovered_logits,
     unit_directions,
 )
+from powsim.lab.attacks.jacobian import Jacobian, Substitute
 from powsim.lab.attacks.mixmatch import MixMatch, guessed_labels, mixing_weights, sharpened, shifted
 from powsim.lab.nets import small_cnn
 
@@ -112,46 +113,60 @@ def test_an_arm_that_ran_out_gives_nothing_and_rewards_still_find_their_arms() -
     assert len(attack.propose(10)) > 0
 
 
-class Bent(LinearStudent):
-    """A student whose gradient depends on the image."""
-
-    def logits(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.sin(2 * super().logits(x))
-
-
-def slopes(student: LinearStudent, x: np.ndarray, value: object) -> np.ndarray:
-    """Return the gradient by central differences in float64, one pixel at a time."""
-    flat = torch.from_numpy(x.astype(np.float64))
-    exact = type(student)(student.weight.double())
-    out = np.empty((len(x), 64))
-    for pixel in range(64):
-        step = torch.zeros(64, dtype=torch.float64)
-        step[pixel] = 1e-5
-        up, down = (exact.logits(flat + sign * step.reshape(SHAPE)) for sign in (1, -1))
-        out[:, pixel] = ((value(up) - value(down)) / 2e-5).numpy()
-    return out.reshape(x.shape)
+def log_probabilities(substitute: Substitute, x: np.ndarray) -> np.ndarray:
+    """Return what a substitute says of images, in float64 and from its weights alone."""
+    hidden, hidden_bias, last, last_bias = (p.detach().double().numpy() for p in substitute.net.parameters())
+    z = np.maximum(slow_features(x) @ hidden.T + hidden_bias, 0) @ last.T + last_bias
+    return z - np.log(np.exp(z).sum(axis=1, keepdims=True))
 
 
-def test_jacobian_moves_along_the_sign_of_the_gradient_of_the_oracles_class() -> None:
-    """Of its log-probability, whose gradient has the sign of the probability's."""
-    attack, student = ATTACKS["jacobian"](view(0)), Bent(LinearStudent.random(5, 0.2).weight)
+def started(name: str) -> tuple[Jacobian, np.ndarray, np.ndarray]:
+    """Return an attack with a substitute, the seeds it was trained on and their labels."""
+    attack = ATTACKS[name](view(0))
     seeds = attack.propose(100)
     assert len(seeds) == 64  # then it waits
     answers = answered(seeds, "hard")
     attack.observe(seeds, answers)
     assert len(attack.propose(10)) == 0
-    attack.student_updated(student)
+    attack.student_updated(LinearStudent.random(5))
+    return attack, seeds, answers.argmax(axis=1)
+
+
+def agreement(moved: np.ndarray, seed: np.ndarray, gradient: np.ndarray) -> np.ndarray:
+    """Return whether each image [n, ...] is the seed moved along a gradient [pixels], where that is no rounding."""
+    sure = np.abs(gradient) > 1e-4 * np.abs(gradient).max()
+    assert sure.mean() > 0.9
+    wanted = np.clip(seed.ravel() + np.float32(0.1) * np.sign(gradient).astype(np.float32), 0, 1).astype(np.float32)
+    return (moved.reshape(len(moved), -1)[:, sure] == wanted[sure]).all(axis=1)
+
+
+def test_jacobian_moves_along_the_sign_of_the_gradient_of_the_oracles_class() -> None:
+    """Of its log-probability, whose gradient has the sign of the probability's."""
+    attack, seeds, labels = started("jacobian")
     moved = attack.propose(100)
     assert len(moved) == 64
-    oracle = torch.from_numpy(answers.argmax(axis=1))
-    gradient = slopes(student, seeds, lambda z: z.log_softmax(dim=1).gather(1, oracle[:, None])[:, 0])
-    wanted = {
-        np.clip(x + np.float32(0.1) * np.sign(g).astype(np.float32), 0, 1).astype(np.float32).tobytes()
-        for x, g in zip(seeds, gradient, strict=True)
-    }
-    found = [x for x in moved if x.tobytes() in wanted]
-    assert len(found) == 64
+    gradients = slopes(seeds, lambda x: log_probabilities(attack.substitute, x))[np.arange(64), :, labels]
+    found = np.array([agreement(moved, x, g) for x, g in zip(seeds, gradients, strict=True)])
+    assert (found.sum(axis=0) == 1).all()
+    assert (found.sum(axis=1) == 1).all()
     assert all(np.abs(moved - x).max(axis=(1, 2, 3)).min() > 0.05 for x in seeds)  # no duplicates: nothing stood still
+
+
+def test_jacobians_substitute_is_trained_anew_on_its_labels_whatever_the_drivers_student_is() -> None:
+    attack, seeds, labels = started("jacobian")
+    first = attack.substitute
+    assert np.mean(log_probabilities(first, seeds).argmax(axis=1) == labels) > 0.9
+    other = ATTACKS["jacobian"](view(0))
+    other.observe(other.propose(64), answered(seeds, "hard"))
+    other.student_updated(LinearStudent.random(6))
+    assert np.array_equal(attack.propose(64), other.propose(64))
+    turned = np.roll(answered(seeds, "hard"), 1, axis=1)  # the victim says otherwise now, and more often
+    for _ in range(8):
+        attack.observe(seeds, turned)
+    attack.student_updated(LinearStudent.random(5))
+    assert attack.substitute is not first
+    assert np.mean(log_probabilities(attack.substitute, seeds).argmax(axis=1) == (labels + 1) % CLASSES) > 0.9
+    ATTACKS["jacobian"](view(0)).student_updated(LinearStudent.random(5))  # of no labels nothing is learnt
 
 
 def test_jacobian_grows_by_what_is_asked_and_moves_nothing_twice_with_one_student() -> None:
@@ -161,7 +176,7 @@ def test_jacobian_grows_by_what_is_asked_and_moves_nothing_twice_with_one_studen
         x = attack.propose(64)
         attack.observe(x, answered(x, "hard"))
         sizes.append(len(x))
-        attack.student_updated(Bent(LinearStudent.random(number, 0.2).weight))
+        attack.student_updated(LinearStudent.random(number))
     assert sizes == [64] * 5
     asked = attack.training_set()[0]
     assert len({x.tobytes() for x in asked}) == len(asked)
@@ -172,8 +187,7 @@ def test_jacobian_moves_everything_anew_by_a_new_student() -> None:
     seeds = attack.propose(64)
     attack.observe(seeds, answered(seeds, "hard"))
     for number, have in ((1, 64), (2, 128)):
-        student = Bent(LinearStudent.random(number, 0.2).weight)
-        attack.student_updated(student)
+        attack.student_updated(LinearStudent.random(number))
         base = attack.training_set()[0]
         moved = attack.propose(500)
         assert len(moved) == have
@@ -184,23 +198,16 @@ def test_jacobian_moves_everything_anew_by_a_new_student() -> None:
 
 
 def test_jacobian_tr_moves_towards_a_random_other_class() -> None:
-    attack, student = ATTACKS["jacobian-tr"](view(0)), Bent(LinearStudent.random(5, 0.2).weight)
-    seeds = attack.propose(64)
-    labels = torch.from_numpy(answered(seeds, "hard").argmax(axis=1))
-    attack.observe(seeds, answered(seeds, "hard"))
-    attack.student_updated(student)
+    attack, seeds, labels = started("jacobian-tr")
     moved = attack.propose(64)
-    toward: dict[bytes, tuple[int, int]] = {}
-    for target in range(CLASSES):
-        down = slopes(student, seeds, lambda z, t=target: torch.log_softmax(z, dim=1)[:, t])
-        for row, (x, g) in enumerate(zip(seeds, down, strict=True)):
-            toward[np.clip(x + np.float32(0.1) * np.sign(g).astype(np.float32), 0, 1).astype(np.float32).tobytes()] = (
-                row,
-                target,
-            )
-    found = [toward[x.tobytes()] for x in moved]
-    assert all(target != labels[row] for row, target in found)
-    counts = np.bincount([(target - int(labels[row])) % CLASSES for row, target in found], minlength=CLASSES)
+    gradients = slopes(seeds, lambda x: log_probabilities(attack.substitute, x))  # [64, pixels, C]
+    pairs = list(zip(seeds, gradients, strict=True))
+    found = np.array([[agreement(moved, x, g[:, target]) for target in range(CLASSES)] for x, g in pairs])
+    assert (found.sum(axis=(0, 1)) == 1).all()
+    assert (found.sum(axis=(1, 2)) == 1).all()
+    rows, targets, _ = np.nonzero(found)
+    assert (targets != labels[rows]).all()
+    counts = np.bincount((targets - labels[rows]) % CLASSES, minlength=CLASSES)
     assert (counts[1:] > 8).all()  # each of three others about 21 times
 
 
@@ -275,6 +282,13 @@ def test_logits_are_recovered_up_to_their_mean() -> None:
         recovered_logits(torch.softmax(z, dim=1)), z - z.mean(dim=1, keepdim=True), rtol=1e-4, atol=1e-4
     )
     assert torch.isfinite(recovered_logits(torch.eye(3))).all()
+
+
+class Bent(LinearStudent):
+    """A student whose gradient depends on the image."""
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sin(2 * super().logits(x))
 
 
 def loss_of(student: Bent, victim: LinearStudent, before: torch.Tensor) -> torch.Tensor:

@@ -10,13 +10,14 @@ import pytest
 torch = pytest.importorskip("torch", reason="the lab needs torch: pip install 'powsim[lab]'")
 pytest.importorskip("sklearn", reason="the lab needs scikit-learn: pip install 'powsim[lab]'")
 
+from attacking import slopes, slow_features  # noqa: E402
 from powsim.lab import networks, teachers  # noqa: E402
 from powsim.lab.features import features  # noqa: E402
 from powsim.lab.neighbours import fit_neighbours  # noqa: E402
 from powsim.lab.task import Split, Task  # noqa: E402
 from powsim.lab.tasks import load_task  # noqa: E402
 from powsim.lab.teachers import fit_teachers, shards  # noqa: E402
-from powsim.lab.victim import Victim, fit_victim  # noqa: E402
+from powsim.lab.victim import DISTORTION, Victim, fit_victim  # noqa: E402
 from powsim_kernels import PatePlan  # noqa: E402
 
 
@@ -35,32 +36,31 @@ def cut(task: Task, rows: int, **changes: object) -> Task:
     return dataclasses.replace(task, private=private, **changes)
 
 
-def slow_features(image: np.ndarray) -> np.ndarray:
-    """Return the features of one image [channels, height, width] by loops over pixels; sides are multiples of 4."""
-    grey = image.astype(np.float64).mean(axis=0)
-    height, width = grey.shape
-    out = np.zeros((8, 4, 4))
-    for i in range(height):
-        for j in range(width):
-            right = (grey[i, min(j + 1, width - 1)] - grey[i, max(j - 1, 0)]) / 2
-            down = (grey[min(i + 1, height - 1), j] - grey[max(i - 1, 0), j]) / 2
-            turn = np.arctan2(down, right) / (2 * np.pi) * 8 % 8
-            low = int(turn) % 8
-            size = np.hypot(right, down)
-            out[low, i * 4 // height, j * 4 // width] += size * (1 - turn % 1)
-            out[(low + 1) % 8, i * 4 // height, j * 4 // width] += size * (turn % 1)
-    length = np.sqrt((out**2).sum())
-    return out.ravel() / length if length else out.ravel()
-
-
 def test_features_are_those_of_loops_and_rows_keep_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.random.default_rng(0).uniform(size=(7, 3, 12, 16)).astype(np.float32)
     x[2] = 0.3  # flat: no gradient, no length
     monkeypatch.setattr("powsim.lab.features.CHUNK", 3)
     found = features(x).numpy()
-    np.testing.assert_allclose(found, [slow_features(image) for image in x], atol=2e-6)
+    np.testing.assert_allclose(found, slow_features(x), atol=2e-6)
     np.testing.assert_array_equal(found[4], features(x[4:5]).numpy()[0])
     assert features(x[:0]).shape == (0, 128)
+
+
+def test_features_pass_gradients_on_and_none_from_flat_spots() -> None:
+    rng = np.random.default_rng(1)
+    x, weight = rng.uniform(size=(4, 2, 8, 12)), rng.standard_normal(128)
+    leaf = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+    (found,) = torch.autograd.grad(features(leaf) @ torch.tensor(weight, dtype=torch.float32), leaf, torch.ones(4))
+    wanted = slopes(x, lambda z: slow_features(z) @ weight)
+    np.testing.assert_allclose(found.flatten(1), wanted, atol=2e-5 * np.abs(wanted).max())
+    x[:, :, :, 3:] = 0.25  # the last of what is not flat moves its neighbour; beyond, nothing moves anything
+    leaf = torch.tensor(x, dtype=torch.float32, requires_grad=True)
+    (found,) = torch.autograd.grad(features(leaf).sum(), leaf)
+    assert torch.isfinite(found).all()
+    assert (found[..., 5:] == 0).all()
+    assert (found[..., :3] != 0).any()
+    flat = torch.full((2, 1, 8, 8), 0.5, requires_grad=True)
+    assert (torch.autograd.grad(features(flat).sum(), flat)[0] == 0).all()
 
 
 @pytest.mark.parametrize("kind", ["kernel", "linear"])
@@ -135,11 +135,13 @@ def test_a_batch_of_networks_is_as_many_trained_alone(task: Task, monkeypatch: p
     """The gradient of the sum must be each network's own: a neighbour's data may not reach it."""
     x, y = task.private.x, task.private.y
     rows = [np.arange(0, 60), np.arange(60, 200)]
-    both = networks.fitted(x, y, rows, 10, 3, steps=4, batch=8, device="cpu")
-    other = networks.fitted(x, (y + 3) % 10, [rows[0], rows[1]], 10, 3, steps=4, batch=8, device="cpu")
+    both = networks.fitted(x, y, rows, 10, 3, steps=4, batch=8, distortion=DISTORTION, device="cpu")
+    other = networks.fitted(
+        x, (y + 3) % 10, [rows[0], rows[1]], 10, 3, steps=4, batch=8, distortion=DISTORTION, device="cpu"
+    )
     mixed = y.copy()
     mixed[60:] = (y[60:] + 3) % 10
-    half = networks.fitted(x, mixed, rows, 10, 3, steps=4, batch=8, device="cpu")
+    half = networks.fitted(x, mixed, rows, 10, 3, steps=4, batch=8, distortion=DISTORTION, device="cpu")
     for name in both:
         torch.testing.assert_close(half[name][0], both[name][0])
         torch.testing.assert_close(half[name][1], other[name][1])

@@ -17,21 +17,21 @@ CHUNK = 512  # images at once: about 8 MB at 16x16
 def features(x: NDArray[np.float32] | torch.Tensor, device: str = "cpu") -> torch.Tensor:
     """Return oriented-gradient features: float32 [N, 128] on the device, of length 1 (0 for a flat image).
 
+    Differentiable in x where x asks for it; at a flat spot, where the size of a gradient has a kink, by 0.
+
     x: [N, channels, height, width]. The gradient of each pixel (central differences of the channels' mean) goes into
     the two nearest of 8 orientations over the full circle in proportion, and is averaged over 4x4 cells.
     Follows Dalal and Triggs, "Histograms of oriented gradients" (2005), with one block.
     """
     images = torch.as_tensor(x)
-    with torch.no_grad():
-        parts = [_some(images[at : at + CHUNK].to(device, torch.float32)) for at in range(0, len(images), CHUNK)]
-    return torch.cat(parts) if parts else torch.empty(0, WIDTH, device=device)
+    return torch.cat([_some(part.to(device, torch.float32)) for part in images.split(CHUNK)])
 
 
 def _some(x: torch.Tensor) -> torch.Tensor:
     grey = F.pad(x.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     right = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
     down = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
-    size = torch.hypot(right, down)
+    size = torch.linalg.vector_norm(torch.stack((right, down)), dim=0)  # hypot's derivative at 0 is not a number
     turn = torch.atan2(down, right) * (ORIENTATIONS / (2 * math.pi))  # -4..4
     bins = torch.arange(ORIENTATIONS, device=x.device, dtype=x.dtype)[None, :, None, None]
     away = torch.remainder(turn - bins + ORIENTATIONS / 2, ORIENTATIONS) - ORIENTATIONS / 2

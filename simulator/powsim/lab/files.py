@@ -14,7 +14,7 @@ from powsim.lab import formats
 from powsim.lab.formats import Raw
 from powsim.lab.task import Images, Labels, Split, Task
 from powsim.lab.tasks.augment import resized
-from powsim.lab.tasks.photos import SOURCE, Crops
+from powsim.lab.tasks.photos import Crops
 
 LIMIT = 20_000  # images drawn where nothing else is asked for: 10,000 private, 6,666 honest queries, the rest test
 PER_TEACHER = 36  # originals that a teacher needs to agree with others on its own data
@@ -185,8 +185,8 @@ OfArm = Callable[[int, int, np.random.Generator], Images]
 def _outside(shape: tuple[int, int, int], outside: str | Path | None) -> tuple[Draw, OfArm, int, str]:
     if outside is None:
         # Saturated colours are no photograph of anything; pen strokes are what grey files mostly hold.
-        crops = Crops(shape) if shape[0] == 1 else Crops(shape, sides=(16, 96), clipped=0.0)
-        return crops.draw, crops.of_arm, crops.arms, SOURCE
+        crops = Crops(shape) if shape[0] == 1 else Crops(shape, sides=(16, 96), clipped=0.0, window=None)
+        return crops.draw, crops.of_arm, crops.arms, crops.source
     data = read(Path(outside))
     classes = np.unique(data.y)
 

@@ -1,4 +1,4 @@
-"""The network that thieves, and victims without one of their own, use: a convolutional one on pixels."""
+"""The networks that thieves, and victims without one of their own, use: a convolutional one, and one hidden layer."""
 
 from __future__ import annotations
 
@@ -38,8 +38,19 @@ def small_cnn(
             nn.ReLU(),
             nn.Linear(hidden, classes),
         )
+    return _initialised(net, generator).to(memory_format=torch.channels_last)  # 1.2 to 1.7 times as fast on a CPU
+
+
+def small_mlp(inputs: int, classes: int, generator: torch.Generator, *, hidden: int = 64) -> nn.Module:
+    """Return a network with one hidden layer, from [n, inputs] to logits [n, classes]; otherwise as `small_cnn`."""
+    with torch.random.fork_rng(devices=[]):
+        net = nn.Sequential(nn.Linear(inputs, hidden), nn.ReLU(), nn.Linear(hidden, classes))
+    return _initialised(net, generator)
+
+
+def _initialised(net: nn.Sequential, generator: torch.Generator) -> nn.Sequential:
     for layer in net:
         if isinstance(layer, nn.Conv2d | nn.Linear):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu", generator=generator)
             nn.init.zeros_(layer.bias)
-    return net.to(memory_format=torch.channels_last)  # 1.2 to 1.7 times as fast on a CPU
+    return net

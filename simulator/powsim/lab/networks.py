@@ -17,7 +17,6 @@ from powsim.lab.tasks.augment import Distortion, warped
 WIDTHS = (16, 32)
 HIDDEN = 64
 RATE = 4e-3
-DISTORTION = Distortion(degrees=15.0, shift=0.08, scale=0.15)  # of training images, drawn anew for each batch
 
 Parameters = dict[str, torch.Tensor]
 """By name; a batch of networks has one more axis in front of each."""
@@ -56,12 +55,14 @@ def fitted(
     *,
     steps: int,
     batch: int,
+    distortion: Distortion,
     device: str,
 ) -> Parameters:
     """Return one trained network per shard, as a batch: parameters [T, ...] on the device.
 
     shards: rows of x for each network. Adam, its rate rising over a tenth of the steps and falling as a cosine;
-    each batch is drawn from the shard with repeats and distorted anew. Seeded: the same on one device and version.
+    each batch is drawn from the shard with repeats and distorted anew, within `distortion`. Seeded: the same on one
+    device and version.
     """
     generator = torch.Generator().manual_seed(seed)
     images, labels = torch.from_numpy(x).to(device), torch.from_numpy(y).to(device)
@@ -83,7 +84,7 @@ def fitted(
         places = (torch.rand(len(shards), batch, generator=generator) * sizes).long()
         rows = table.gather(1, places).flatten().to(device)
         draws = (2 * torch.rand(4, len(rows), generator=generator) - 1).to(device)
-        some = warped(images[rows], (height, width), DISTORTION, draws)
+        some = warped(images[rows], (height, width), distortion, draws)
         if alone:
             logits = forward(p, some)
         else:

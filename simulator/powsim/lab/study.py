@@ -34,7 +34,7 @@ from powsim_kernels import BackendUnavailable
 DATAFREE = "datafree"
 NOT_BY_DEFAULT = ("inout", "inout-75", "laundering")
 FIRST = 64  # queries at the first checkpoint; each next has twice as many
-FORMAT = 2  # of what is recorded: raise it when the same study would come out differently
+FORMAT = 3  # of what is recorded: raise it when the same study would come out differently
 LOOK_S = 0.5
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

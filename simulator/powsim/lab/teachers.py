@@ -14,12 +14,14 @@ from torch.func import vmap
 from powsim.lab.features import features
 from powsim.lab.networks import fitted, forward
 from powsim.lab.task import Images, Split, Task
+from powsim.lab.tasks.augment import Distortion
 
 KINDS = ("ridge", "kernel", "linear", "cnn")
 LARGE = 8192  # private images above which "ridge" is linear: a kernel's vote compares with each of them
 SHARPNESS = 1.0  # of the kernel exp(-SHARPNESS |f - g|^2) between features, which have length 1
 RIDGE = 0.1
 CNN_STEPS, CNN_BATCH = 150, 32
+CNN_DISTORTION = Distortion(degrees=15.0, shift=0.08, scale=0.15)  # more than the victim's: a shard is small
 MEMORY = 64 << 20  # bytes of kernel values and scores at once
 MOST = 2**15 - 1  # teachers; votes on a device are int16
 
@@ -140,7 +142,17 @@ def _linear(task: Task, rows: list[NDArray[np.int64]], device: str) -> tuple[Sco
 
 def _networks(task: Task, rows: list[NDArray[np.int64]], seed: int, device: str) -> tuple[Scores, int]:
     x, y = task.private.x, task.private.y
-    p = fitted(x, y, rows, task.classes, seed, steps=CNN_STEPS, batch=CNN_BATCH, device=device)
+    p = fitted(
+        x,
+        y,
+        rows,
+        task.classes,
+        seed,
+        steps=CNN_STEPS,
+        batch=CNN_BATCH,
+        distortion=CNN_DISTORTION,
+        device=device,
+    )
 
     def scores(images: torch.Tensor) -> torch.Tensor:
         return vmap(forward, in_dims=(0, None))(p, images).transpose(0, 1)

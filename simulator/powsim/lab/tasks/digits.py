@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from powsim.lab.task import Images, Split, Task
 from powsim.lab.tasks import shipped
 from powsim.lab.tasks.augment import Distortion, augmented, distorted
-from powsim.lab.tasks.photos import SOURCE, Crops
+from powsim.lab.tasks.photos import Crops
 
 PRIVATE, POOL = 900, 600  # originals; the other 297 test
 # The users' half is what attackers rank: of 3,000 images they would use up a third, and their choice would mean little.
@@ -65,7 +65,7 @@ def _task(name: str, private: Split, calibration: Split, users: Split, test: Spl
         users=users,
         test=test,
         outside=crops.draw,
-        outside_source=SOURCE,
+        outside_source=crops.source,
         outside_arms=crops.of_arm,
         arms=crops.arms,
         teachers=PRIVATE // 36,

@@ -9,7 +9,7 @@ import numpy as np
 
 from powsim.lab.task import Images, Split, Task
 from powsim.lab.tasks.augment import Distortion, distorted
-from powsim.lab.tasks.photos import SOURCE, Crops
+from powsim.lab.tasks.photos import Crops
 
 SIDE = 20
 PRIVATE, POOL, TEST = 6000, 6000, 1000
@@ -67,7 +67,7 @@ def glyphs(seed: int) -> Task:
         users=made(POOL // 2),
         test=made(TEST),
         outside=crops.draw,
-        outside_source=SOURCE,
+        outside_source=crops.source,
         outside_arms=crops.of_arm,
         arms=crops.arms,
         teachers=TEACHERS,
