@@ -31,7 +31,8 @@ def _some(x: torch.Tensor) -> torch.Tensor:
     grey = F.pad(x.mean(dim=1, keepdim=True), (1, 1, 1, 1), mode="replicate")
     right = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
     down = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
-    size = torch.linalg.vector_norm(torch.stack((right, down)), dim=0)  # hypot's derivative at 0 is not a number
+    flat = (right == 0) & (down == 0)  # where hypot's derivative is not a number
+    size = torch.hypot(right.masked_fill(flat, 1.0), down).masked_fill(flat, 0.0)
     turn = torch.atan2(down, right) * (ORIENTATIONS / (2 * math.pi))  # -4..4
     bins = torch.arange(ORIENTATIONS, device=x.device, dtype=x.dtype)[None, :, None, None]
     away = torch.remainder(turn - bins + ORIENTATIONS / 2, ORIENTATIONS) - ORIENTATIONS / 2
