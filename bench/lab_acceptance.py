@@ -14,14 +14,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from powsim.bank.costs import CONVERSION, distinct
 from powsim.bank.records import Recording
 from powsim.lab.attacks import ATTACKS
 from powsim.lab.lockstep import play
-from powsim.lab.service import open_service
+from powsim.lab.service import eps_of, open_service
 from powsim.lab.study import checkpoints, size_of
 from powsim.lab.tasks import load_task
-from powsim_kernels import PatePlan
 
 TASK = "digits16"
 RATIOS = {"copycat": 1.92, "noise": 2.02, "jacobian": 0.77, "worst-case": 0.63, "gap": 1.41, "entropy": 1.41}
@@ -66,11 +64,9 @@ def measured(seed: int, datafree: bool) -> list[float]:
         return {one.attack: one for one in made}
 
     usual = played(["standard", *RATIOS], QUERIES, size_of(TASK).steps)
-    plan = PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend="reference")
 
     def cost(one: Recording) -> float:
-        some, of_row = distinct(one.votes)
-        return float(plan.eps(some, task.delta, conversion=CONVERSION)[0][of_row].mean())
+        return float(eps_of(task, one.votes).mean())
 
     standard = cost(usual["standard"])
     out = [service.victim.accuracy(task.test), service.teachers.accuracy(task.test)[1]]

@@ -16,10 +16,10 @@ import torch
 
 from powsim.bank.costs import CONVERSION
 from powsim.lab.neighbours import fit_neighbours
+from powsim.lab.service import plan_of
 from powsim.lab.tasks import load_task
 from powsim.lab.teachers import fit_teachers
 from powsim.lab.victim import Victim, fit_victim
-from powsim_kernels import PatePlan
 
 REPEATS = 5
 
@@ -51,7 +51,7 @@ def main() -> None:
         x = torch.from_numpy(task.users.x[rows]).to(device)
         here = Victim({name: value.to(device) for name, value in victim.parameters.items()}, victim.classes, device)
         teachers, neighbours = fit_teachers(task, 0, device=device), fit_neighbours(task, here)
-        plan = PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend=device)
+        plan = plan_of(task, device)
         votes = teachers.votes(x, tensor=True)
         eps = plan.eps(votes, task.delta, conversion=CONVERSION)[0]
         kept[device] = votes[: args.queries // 10].cpu().numpy()
@@ -64,8 +64,7 @@ def main() -> None:
                 few
             ),
         }
-        again = PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend="reference")
-        some = again.eps(votes[:100].cpu().numpy(), task.delta, conversion=CONVERSION)[0]
+        some = plan_of(task).eps(votes[:100].cpu().numpy(), task.delta, conversion=CONVERSION)[0]
         np.testing.assert_allclose((eps.get() if hasattr(eps, "get") else eps)[:100], some, rtol=1e-12)
         for name, work in parts.items():
             many = count // 20 if name.startswith("private") else count

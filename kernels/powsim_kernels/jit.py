@@ -17,8 +17,6 @@ from powsim_kernels import unbroken
 from powsim_kernels.folders import cache_folder
 
 CACHE_DIR = "CACHE_DIR"  # numba.config gets its attributes at run time: type checkers do not know them
-
-
 LOCK, PASS = "numba:compiler_lock", "numba:run_pass"
 
 

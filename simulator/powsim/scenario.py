@@ -101,14 +101,15 @@ def _bank_of(name: str, own: bool, meter: str | None, info: ValidationInfo) -> P
     from powsim.bank.files import shipped_names
     from powsim.bank.priced import read_priced, shipped_priced
 
+    meter = meter or "gnmax"
     if own:
-        return read_priced((info.context["folder"] if info.context else Path()) / name, meter or "gnmax")
+        return read_priced((info.context["folder"] if info.context else Path()) / name, meter)
     if name in study.DATASETS:
         return None
     known = (*study.DATASETS, *shipped_names())
     if name not in known:
         raise ValueError(f"unknown dataset {shown(name)}: choose one of {', '.join(known)}, or give a bank")
-    return shipped_priced(name, meter or "gnmax")
+    return shipped_priced(name, meter)
 
 
 class PuzzleSpec(Edge):

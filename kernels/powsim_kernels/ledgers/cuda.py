@@ -18,7 +18,7 @@ from powsim_kernels.cuda import named_faults
 from powsim_kernels.ledgers import reference
 from powsim_kernels.ledgers.layout import BLOCK, SUMS, Packed, pack
 from powsim_kernels.ledgers.plan import Clock, Curve, Devices, LedgerPlan, Price, Users
-from powsim_kernels.ledgers.source import COUNTED, THREADS, given, options_for, shared_bytes, source
+from powsim_kernels.ledgers.source import COLUMNS, COUNTED, THREADS, given, options_for, shared_bytes, source
 from powsim_kernels.ledgers.totals import CELLS, COUNTS, ROWS, LedgerRows, Part, rows_of
 
 NOTHING = np.uint64(0)
@@ -85,9 +85,7 @@ def start() -> None:
     devices = Devices(columns[0], columns[1], columns[2], columns[3], columns[4], 0.15)
     users = Users(60.0, 0.7, 200, 0.0, 0.02, 0.02, 1.5, 3.65)
     plan = pack(LedgerPlan(20220425, users, curve, price, Clock(0.01, 16, 0.5), devices, 3))
-    right, found = (
-        twin(plan, 0, 9, [], True, None, np.zeros((2, 2 * len(SUMS) + 1))).rows for twin in (reference.run, run)
-    )
+    right, found = (twin(plan, 0, 9, [], True, None, np.zeros((2, COLUMNS))).rows for twin in (reference.run, run))
     for name in LedgerRows.__dataclass_fields__:
         if not np.array_equal(getattr(right, name), getattr(found, name)):
             raise BackendUnavailable(

@@ -1,8 +1,8 @@
 """SHA-256 and the miner on NVIDIA GPUs: CUDA C++ (`mine.cu`, `messages.cu`) compiled and launched through CuPy.
 
 The versions of the kernel, with their counted and measured cost, stand in `mine.cu`; `python -m powsim_kernels.check`
-measures them. This file is the launch layer and the only one that knows CuPy: devices,
-compilation, transfers, and errors as BackendUnavailable. Searches are cut into launches by the caller (`search`).
+measures them. This file is the launch layer and the only one that knows CuPy: devices, compilation, transfers, and
+errors as BackendUnavailable. Searches are cut into launches by the caller (`search`).
 """
 
 from __future__ import annotations

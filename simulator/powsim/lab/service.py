@@ -104,11 +104,7 @@ class Service:
 
     def costs(self, x: Images) -> NDArray[np.float64]:
         """Return what each query costs alone, eps at the task's delta: the oracle of attacks that declare one."""
-        task = self.task
-        some, of_row = distinct(self.metered(x, self.answers(x)).votes)
-        plan = PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend="reference")
-        eps: NDArray[np.float64] = plan.eps(some, task.delta, conversion=CONVERSION)[0][of_row]
-        return eps
+        return eps_of(self.task, self.metered(x, self.answers(x)).votes)
 
     def recorded_pool(self) -> Pool:
         """Return the pool as banks keep it."""
@@ -132,6 +128,18 @@ class Service:
         answered = _median_s(lambda: self.victim.logits(x))
         metered = _median_s(lambda: (self.teachers.votes(x), self.neighbours.of_logits(logits)))
         return answered / len(x), metered / len(x)
+
+
+def plan_of(task: Task, backend: str = "reference") -> PatePlan:
+    """Return the meter of the teachers' votes."""
+    return PatePlan(task.teachers, task.classes, task.sigma_share * task.teachers, backend=backend)
+
+
+def eps_of(task: Task, votes: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Return what each row of the teachers' votes costs alone, eps at the task's delta: [n]."""
+    some, of_row = distinct(votes)
+    eps: NDArray[np.float64] = plan_of(task).eps(some, task.delta, conversion=CONVERSION)[0][of_row]
+    return eps
 
 
 def open_service(task: Task, seed: int, device: str) -> Service:
